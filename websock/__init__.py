@@ -1,0 +1,123 @@
+"""WebSocket (RFC 6455) for Python: a sans-IO core, an asyncio adapter and a blocking adapter.
+
+``websock.connect`` and ``websock.serve`` are the asyncio ones; blocking code imports them from ``websock.sync``.
+The names here are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .asyncio.client import ClientConnection, connect, unix_connect
+    from .asyncio.connection import broadcast
+    from .asyncio.server import Server, ServerConnection, serve, unix_serve
+    from .core.closing import Close
+    from .core.http import Headers, MultipleValuesError, Request, Response
+    from .core.options import SAME_ORIGIN, Options
+    from .core.protocol import State
+    from .exceptions import (
+        ConcurrencyError,
+        ConnectionClosed,
+        ConnectionClosedError,
+        ConnectionClosedOK,
+        InvalidHandshake,
+        InvalidHeader,
+        InvalidOrigin,
+        InvalidState,
+        InvalidStatus,
+        InvalidURI,
+        NegotiationError,
+        PayloadTooBig,
+        ProtocolError,
+        WebSocketException,
+    )
+    from .spec import CloseCode, Opcode
+    from .typing import Data
+
+_HOMES = {
+    "asyncio.client": ("ClientConnection", "connect", "unix_connect"),
+    "asyncio.connection": ("broadcast",),
+    "asyncio.server": ("Server", "ServerConnection", "serve", "unix_serve"),
+    "core.closing": ("Close",),
+    "core.http": ("Headers", "MultipleValuesError", "Request", "Response"),
+    "core.options": ("Options", "SAME_ORIGIN"),
+    "core.protocol": ("State",),
+    "exceptions": (
+        "ConcurrencyError",
+        "ConnectionClosed",
+        "ConnectionClosedError",
+        "ConnectionClosedOK",
+        "InvalidHandshake",
+        "InvalidHeader",
+        "InvalidOrigin",
+        "InvalidState",
+        "InvalidStatus",
+        "InvalidURI",
+        "NegotiationError",
+        "PayloadTooBig",
+        "ProtocolError",
+        "WebSocketException",
+    ),
+    "spec": ("CloseCode", "Opcode"),
+    "typing": ("Data",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "SAME_ORIGIN",
+    "ClientConnection",
+    "Close",
+    "CloseCode",
+    "ConcurrencyError",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "Data",
+    "Headers",
+    "InvalidHandshake",
+    "InvalidHeader",
+    "InvalidOrigin",
+    "InvalidState",
+    "InvalidStatus",
+    "InvalidURI",
+    "MultipleValuesError",
+    "NegotiationError",
+    "Opcode",
+    "Options",
+    "PayloadTooBig",
+    "ProtocolError",
+    "Request",
+    "Response",
+    "Server",
+    "ServerConnection",
+    "State",
+    "WebSocketException",
+    "__version__",
+    "broadcast",
+    "connect",
+    "serve",
+    "unix_connect",
+    "unix_serve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        try:
+            return importlib.import_module(f".{name}", __name__)  # websock.exceptions, websock.sync, ...
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,285 @@
+"""Connecting with asyncio: `connect` and `unix_connect`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl as ssl_module
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any, Unpack
+
+from ..core.endpoint import default_logger
+from ..core.handshake import ClientHandshake
+from ..core.options import OptionKeywords, options_from
+from ..core.reconnect import backoff, process_exception
+from ..core.tls import client_context
+from ..core.uri import URI, over_unix, parse_uri
+from ..exceptions import InvalidHandshake, InvalidMessage
+from ..net.sockets import connect_unix
+from ..typing import HeadersLike, LoggerLike
+from ..version import USER_AGENT
+from .connection import Connection
+
+__all__ = ["ClientConnection", "connect", "unix_connect"]
+
+
+class ClientConnection(Connection):
+    """The client's end of a connection: what `connect` gives."""
+
+    __slots__ = ()
+
+
+class connect:  # noqa: N801 - it is used like a function
+    """Connect to a WebSocket server.
+
+    ::
+
+        async with connect("ws://localhost:8765/") as ws:      # closed at the end
+        ws = await connect("ws://localhost:8765/")             # ws.close() is yours
+        async for ws in connect("ws://localhost:8765/"):       # connects again each time the body ends or fails
+                                                               # with ConnectionClosed (then ``continue``)
+
+    Args:
+        uri: ``ws://``, ``wss://``, ``ws+unix:///path.sock:/resource`` or ``wss+unix://``.
+        origin: the Origin header.
+        additional_headers: more fields for the request.
+        user_agent_header: the User-Agent header; None for none.
+        ssl: TLS settings; the default context for ``wss://``.
+        server_hostname: the name that the certificate must have, when it is not the URI's.
+        sock: a connected socket to use; it belongs to the connection from now on.
+        host, port: connect there, and ask for the URI's host.
+        family, local_addr: as in ``loop.create_connection``.
+        proxy: None; there is no support for proxies yet.
+        process_exception: for ``async for``: gets what a failed attempt raised; returns None to try again, or the
+            exception to raise.
+        create_connection: a subclass of `ClientConnection` to use.
+        logger: default ``logging.getLogger("websock.client")``.
+        options: the fields of `Options`: ``subprotocols``, ``max_size``, ``ping_interval``, ...
+
+    Raises:
+        InvalidURI: `uri` is not one.
+        OSError: no connection; the message names the address.
+        InvalidHandshake: the server's answer; `InvalidStatus` has the response.
+        TimeoutError: it took more than ``open_timeout`` seconds.
+        TypeError, ValueError: an option is not one, or has a wrong value.
+    """
+
+    def __init__(
+        self,
+        uri: str | URI,
+        *,
+        origin: str | None = None,
+        additional_headers: HeadersLike | None = None,
+        extra_headers: HeadersLike | None = None,
+        user_agent_header: str | None = USER_AGENT,
+        ssl: ssl_module.SSLContext | bool | None = None,
+        server_hostname: str | None = None,
+        sock: socket.socket | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        family: int = 0,
+        local_addr: tuple[str, int] | None = None,
+        proxy: None = None,
+        process_exception: Callable[[Exception], Exception | None] = process_exception,
+        create_connection: type[ClientConnection] = ClientConnection,
+        logger: LoggerLike | None = None,
+        **options: Unpack[OptionKeywords],
+    ) -> None:
+        if proxy is not None:
+            raise ValueError("proxies aren't supported yet: leave out proxy=")
+        self._uri = parse_uri(uri)
+        self._options = options_from(options, "connect()", _KEYWORDS)
+        self._origin = origin
+        # Both names, for ever: programs for older libraries use the second.
+        self._headers = additional_headers if additional_headers is not None else extra_headers
+        self._user_agent = user_agent_header
+        self._ssl = ssl
+        self._server_hostname = server_hostname
+        self._sock = sock
+        self._address = (host, port)
+        self._family = family
+        self._local_addr = local_addr
+        self._process_exception = process_exception
+        self._create_connection = create_connection
+        self._logger = logger or default_logger("client")
+        self._connection: ClientConnection | None = None
+        self._handshake()  # bad headers are the caller's error now, not at the first connection
+
+    def _handshake(self) -> ClientHandshake:
+        return ClientHandshake(
+            self._uri,
+            origin=self._origin,
+            headers=self._headers,
+            user_agent=self._user_agent,
+            options=self._options,
+        )
+
+    def __await__(self) -> Generator[Any, None, ClientConnection]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> ClientConnection:
+        self._connection = await self._open()
+        return self._connection
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.__aexit__(kind, error, traceback)
+
+    async def __aiter__(self) -> AsyncIterator[ClientConnection]:
+        delays: Iterator[float] | None = None
+        while True:
+            try:
+                connection = await self._open()
+            except Exception as error:
+                failure = self._process_exception(error)
+                if failure is error:
+                    raise
+                if failure is not None:
+                    raise failure from error
+                delays = delays or backoff()
+                delay = next(delays)
+                self._logger.info("connect failed, next attempt in %.1f s: %s", delay, error or type(error).__name__)
+                await asyncio.sleep(delay)
+                continue
+            delays = None
+            async with connection:
+                yield connection
+
+    async def _open(self) -> ClientConnection:
+        timeout = self._options.open_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._open_now()
+        except TimeoutError as error:
+            if str(error):
+                raise
+            raise TimeoutError(f"timed out during the opening handshake ({timeout} s)") from None
+
+    async def _open_now(self) -> ClientConnection:
+        loop = asyncio.get_running_loop()
+        opening = _Opening(loop, self._handshake(), self._create_connection(loop, self._logger))
+        uri = self._uri
+        ssl = client_context(uri.secure, self._ssl)
+        hostname = (self._server_hostname or uri.host) if ssl is not None else None
+        path = uri.unix_path
+        if path is not None and self._sock is None:
+            sock = await loop.run_in_executor(None, lambda: connect_unix(path, timeout=self._options.open_timeout))
+        elif self._sock is not None:
+            sock = self._sock
+        else:
+            host, port = self._address
+            where = host or uri.host, uri.port if port is None else port
+            try:
+                await loop.create_connection(
+                    lambda: opening,
+                    *where,
+                    ssl=ssl,
+                    server_hostname=hostname,
+                    family=self._family,
+                    local_addr=self._local_addr,
+                    happy_eyeballs_delay=0.25,
+                )
+            except (OSError, asyncio.CancelledError) as error:
+                opening.abandon()
+                if isinstance(error, OSError) and not isinstance(error, ssl_module.SSLError | TimeoutError):
+                    raise _naming(error, *where) from None
+                raise
+            return await opening.result()
+        sock.setblocking(False)
+        try:
+            await loop.create_connection(lambda: opening, sock=sock, ssl=ssl, server_hostname=hostname)
+        except BaseException:
+            opening.abandon()
+            sock.close()
+            raise
+        return await opening.result()
+
+
+_KEYWORDS = tuple(connect.__init__.__annotations__)
+
+
+def unix_connect(path: str | os.PathLike[str], uri: str | None = None, **options: Any) -> connect:
+    """Connect over a Unix socket: as `connect`, with the path of the socket.
+
+    Args:
+        path: of the socket.
+        uri: what to ask the server for, default ``ws://localhost/``.
+        options: as `connect`.
+    """
+    return connect(over_unix(os.fspath(path), uri), **options)
+
+
+def _naming(error: OSError, host: str, port: int) -> OSError:
+    """The same error, with the address that could not be reached in its message."""
+    if isinstance(error, socket.gaierror):
+        return socket.gaierror(error.errno, f"can't resolve {host}: {error.strerror}")
+    if error.errno is None:
+        return type(error)(f"can't connect to {host}:{port}: {error}")
+    return type(error)(error.errno, f"can't connect to {host}:{port}: {os.strerror(error.errno)}")
+
+
+class _Opening(asyncio.Protocol):
+    """The opening handshake: ends with handing the transport to the connection."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, handshake: ClientHandshake, connection: ClientConnection
+    ) -> None:
+        self._handshake = handshake
+        self._connection = connection
+        self._result: asyncio.Future[ClientConnection] = loop.create_future()
+        self._transport: asyncio.Transport | None = None
+
+    async def result(self) -> ClientConnection:
+        try:
+            return await self._result
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Nobody waits any more."""
+        self._result.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        if self._result.done():
+            transport.abort()
+        transport.writelines(self._handshake.outgoing())
+
+    def data_received(self, data: bytes) -> None:
+        if self._result.done():
+            return
+        try:
+            self._handshake.receive(data)
+        except InvalidHandshake as failure:
+            self._result.set_exception(failure)
+            return
+        if self._handshake.done:
+            self._opened()
+
+    def eof_received(self) -> None:
+        if self._result.done():
+            return
+        try:
+            self._handshake.receive_eof()
+        except InvalidHandshake as failure:
+            self._result.set_exception(failure)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._result.done():
+            failure = InvalidMessage("the connection was lost during the opening handshake")
+            failure.__cause__ = exc
+            self._result.set_exception(failure)
+
+    def _opened(self) -> None:
+        handshake, connection = self._handshake, self._connection
+        assert handshake.protocol is not None and self._transport is not None  # noqa: S101, PT018 - for the type checker
+        connection.request = handshake.request
+        connection.response = handshake.response
+        self._result.set_result(connection)
+        connection.open(self._transport, handshake.protocol, handshake.leftover)

@@ -1,0 +1,564 @@
+"""The asyncio adapter of an open connection: a pump between a transport and the sans-IO `Protocol`.
+
+Strategy: the transport reads into one buffer for all connections of the event loop. What a read completes goes to the
+inbox, and the task that waits in ``recv`` runs inside that same callback (see `Waiter`); all that it and the protocol
+send meanwhile leaves in one write. ``send`` queues at once, so a cancelled send is sent wholly or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterable
+from typing import Any, Literal, overload
+
+from ..core.broadcast import Broadcast
+from ..core.endpoint import Endpoint, converted
+from ..core.inbox import Inbox
+from ..core.protocol import LINGER_TIME, Protocol, State
+from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
+from ..spec import CloseCode
+from ..typing import Buffer, Data, LoggerLike
+from .waiter import SENT, Sending, Waiter
+
+__all__ = ["Connection", "broadcast"]
+
+_READ_SIZE = 2**18  # octets of the read buffer that the connections of a loop share
+_CORK = 2**16  # octets that may wait for the end of a read callback
+_TURN = 64  # messages that a task gets before the loop has its turn
+
+_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
+
+
+def _read_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    """The read buffer of an event loop: what is in it is consumed before the loop goes on."""
+    view = _buffers.get(loop)
+    if view is None:
+        view = _buffers[loop] = memoryview(bytearray(_READ_SIZE))
+    return view
+
+
+class Connection(Endpoint, asyncio.BufferedProtocol):
+    """An open WebSocket connection.
+
+    ``async for message in connection`` ends when the connection is closed normally and raises
+    `ConnectionClosedError` otherwise. All methods belong to the event loop's thread.
+    """
+
+    __slots__ = (
+        "__dict__", "__weakref__", "_burst", "_closed", "_corked", "_drained", "_inbox", "_loop", "_lost", "_parts",
+        "_pongs", "_reading_paused", "_timer", "_tls", "_turn", "_view", "_waiter", "_writing_paused", "transport",
+    )  # fmt: skip
+
+    transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, logger: LoggerLike) -> None:
+        super().__init__(logger)
+        self._loop = loop
+        self._view = _read_buffer(loop)
+        self._inbox = Inbox(None)
+        self._burst = 0  # messages taken since the consumer last waited
+        self._corked = False
+        self._reading_paused = False
+        self._writing_paused = False
+        self._parts = False  # a message is being sent in parts
+        self._tls = False
+        self._lost = False
+        self._turn: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiter = Waiter(loop)
+        self._drained: collections.deque[asyncio.Future[None]] | None = None
+        self._closed: asyncio.Future[None] | None = None
+        self._pongs: set[asyncio.Future[float]] | None = None
+
+    def open(self, transport: asyncio.Transport, protocol: Protocol, leftover: bytes) -> None:
+        """Take over the transport after the opening handshake, with the bytes that came behind it."""
+        options = protocol.options
+        self.transport = transport
+        self._protocol = protocol
+        self._inbox = Inbox(options.max_queue)
+        self._tls = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=options.write_limit)
+        transport.set_protocol(self)
+        self._tick()
+        if leftover:
+            self._received(leftover)
+
+    # What the transport calls.
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received(self._view[:nbytes])
+
+    def _received(self, data: Buffer) -> None:
+        protocol = self._protocol
+        messages = protocol.receive(data)
+        if messages:
+            inbox = self._inbox
+            if protocol.state is State.OPEN or not inbox.full:  # else we are closing, and nobody has read for long
+                inbox.add(messages, len(data))
+            if self._waiter.waiting:
+                self._resume()
+            if inbox and inbox.full and protocol.state is State.OPEN:
+                self._pause_reading()
+        elif protocol.unsettled is not None and not self._inbox:
+            protocol.settle()
+        self._flush()
+        if protocol.state >= State.ENDING:
+            self._waiter.wake()
+
+    def _resume(self) -> None:
+        """Let the waiting task run now, and collect what it sends into one write."""
+        self._turn = None
+        self._corked = True
+        try:
+            self._waiter.wake()
+        finally:
+            self._corked = False
+
+    def _take_turn(self) -> None:
+        self._resume()
+        if not self._lost:
+            self._flush()
+
+    def eof_received(self) -> bool:
+        self._protocol.receive_eof()
+        self._flush()
+        self._waiter.wake()
+        # TLS has no half-closed state in asyncio.
+        return not self._tls and not self._protocol.wants_close
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._protocol.lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._writing_paused = False
+        self._wake_drained()
+        if self._pongs:
+            for waiter in self._pongs:
+                if not waiter.done():
+                    waiter.set_exception(self._protocol.closed())
+                    waiter.exception()  # a ping that nobody awaits is no error to report
+            self._pongs = None
+        self._waiter.wake()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+        self.logger.debug("connection closed: %s", self._protocol.closed())
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self._flush()
+        if not self._writing_paused:
+            self._wake_drained()
+
+    # The pump.
+
+    def _flush(self) -> None:
+        protocol = self._protocol
+        if self._lost:
+            return
+        # While the transport is full all waits in the protocol, where Pongs are merged; what ends it goes out anyhow.
+        if not self._writing_paused or protocol.state >= State.ENDING:
+            buffers = protocol.outgoing()
+            if len(buffers) == 1:
+                self.transport.write(buffers[0])
+            elif buffers:
+                self.transport.writelines(buffers)
+        if protocol.wants_tick:
+            self._tick()
+        if protocol.wants_eof or protocol.wants_close:
+            self._end()
+
+    def _end(self) -> None:
+        protocol, transport = self._protocol, self.transport
+        if self._reading_paused:
+            self._resume_reading()
+        if protocol.wants_close or self._tls:
+            if not transport.is_closing():
+                transport.close()
+            if protocol.state is State.CLOSED and transport.get_write_buffer_size():
+                self._abort_later(protocol.timed_out)
+        elif not transport.is_closing() and transport.can_write_eof():
+            # Closing with octets unread would reset the connection, and the peer would never see why.
+            transport.write_eof()
+
+    def _abort_later(self, now: bool) -> None:
+        """Closing waits for what is not written; a peer that does not read must not hold it for ever."""
+        if now:
+            self.transport.abort()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LINGER_TIME, self.transport.abort)
+
+    def _tick(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self._protocol.tick(self._loop.time())
+        self._timer = None if due is None else self._loop.call_at(due, self._timeout)
+
+    def _timeout(self) -> None:
+        self._timer = None
+        self._tick()
+        self._flush()
+        if self._protocol.state >= State.ENDING:
+            self._waiter.wake()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._protocol.pause(self._loop.time())
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        self._reading_paused = False
+        self._protocol.resume(self._loop.time())
+        if not self._lost:
+            self.transport.resume_reading()
+            self._tick()
+
+    # Receiving.
+
+    @overload
+    async def recv(self, decode: Literal[True]) -> str: ...
+    @overload
+    async def recv(self, decode: Literal[False]) -> bytes: ...
+    @overload
+    async def recv(self, decode: bool | None = None) -> Data: ...
+    async def recv(self, decode: bool | None = None) -> Data:
+        """The next message: ``str`` for text, ``bytes`` for binary (RFC 6455 section 5.6).
+
+        Cancelling it loses nothing. With `decode` True or False it is ``str`` or ``bytes`` whatever it was.
+
+        Raises:
+            ConnectionClosed: the connection is closed, and every message before that was returned.
+            ConcurrencyError: another task waits in ``recv`` or ``recv_streaming``.
+            UnicodeDecodeError: `decode` is True for bytes that are not UTF-8; the message is lost.
+        """
+        message: Data = self._pop() if self._ready() else await self._next()
+        return message if decode is None else converted(message, decode)
+
+    def __aiter__(self) -> Connection:
+        return self
+
+    async def __anext__(self) -> Data:
+        if self._ready():
+            return self._pop()
+        try:
+            return await self._next()
+        except ConnectionClosedOK:
+            raise StopAsyncIteration from None
+
+    def _ready(self) -> bool:
+        inbox = self._inbox
+        return bool(inbox) and self._burst < _TURN and not inbox.streaming
+
+    def _pop(self) -> Data:
+        self._burst += 1
+        message: Data = self._inbox.take()
+        if self._reading_paused:
+            self._resume_if_low()
+        return message
+
+    def _resume_if_low(self) -> None:
+        if self._inbox.low and self._protocol.unsettled is None:
+            self._resume_reading()
+
+    async def _next(self) -> Data:
+        if self._inbox.streaming or self._waiter.waiting:
+            raise ConcurrencyError("another task is receiving from this connection")
+        await self._available()
+        return self._pop()
+
+    async def _available(self) -> None:
+        """Wait until the inbox has something; the application is back, so what was unsettled acts now."""
+        while not self._inbox or self._burst >= _TURN:
+            if self._inbox:
+                # One task has had its share; without this a busy peer could keep all others from running.
+                if self._turn is None:
+                    self._turn = self._loop.call_soon(self._take_turn)
+            else:
+                protocol = self._protocol
+                if protocol.unsettled is not None:
+                    protocol.settle()
+                    if not self._corked:
+                        self._flush()
+                if protocol.state >= State.ENDING:
+                    raise protocol.closed()
+            self._burst = 0
+            await self._waiter
+            self._burst = 0
+
+    def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
+        """The next message in parts, as they come: an asynchronous iterator of ``str`` or ``bytes``.
+
+        A part is what one read brought, whatever the frames were; text is never cut inside a character. When the
+        iteration is left early, the rest of the message is dropped.
+
+        Raises:
+            ConnectionClosed, ConcurrencyError: as `recv`.
+        """
+        return _Parts(self, decode)
+
+    # Sending.
+
+    def send(
+        self, message: str | Buffer | Iterable[str | Buffer] | AsyncIterable[str | Buffer], *, text: bool | None = None
+    ) -> Coroutine[Any, Any, None]:
+        """Send a message: ``str`` as text, bytes as binary, an (asynchronous) iterable of one of them in fragments.
+
+        The message is queued by the call itself; awaiting the result waits until the connection takes more
+        (``write_limit``) and tells whether the connection was open. A message in fragments is sent while it is
+        awaited; when it is cancelled or the iterable raises, the connection is failed with 1011, since half a
+        message must not look like a whole one. With `text`, bytes are sent as text or ``str`` as binary.
+
+        Raises:
+            ConnectionClosed: when awaited: the connection is closed or closing.
+            TypeError: not something that can be sent.
+            ValueError: `text` is true and the bytes are not UTF-8.
+        """
+        if isinstance(message, str | bytes | bytearray | memoryview):
+            protocol = self._protocol
+            try:
+                protocol.send(message, text=text)
+            except ConnectionClosed:
+                return Sending(self._closed_error)
+            if not self._corked or protocol.queued > _CORK:
+                self._flush()
+            return Sending(self._drain) if self._writing_paused or self._parts else SENT
+        if isinstance(message, AsyncIterable):
+            return self._send_parts(message, text)
+        if isinstance(message, Iterable) and not hasattr(message, "keys"):
+            return self._send_parts(_asynchronously(message), text)
+        raise TypeError(f"a message is str, bytes-like or an iterable of them, not {type(message).__name__}")
+
+    async def _closed_error(self) -> None:
+        raise self._protocol.closed()
+
+    async def _drain(self) -> None:
+        while self._writing_paused or self._parts:
+            await self._writable()
+        if self._lost:
+            raise self._protocol.closed()
+
+    def _wake_drained(self) -> None:
+        if self._drained:
+            for waiter in self._drained:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._drained = None
+
+    async def _send_parts(self, parts: AsyncIterable[str | Buffer], text: bool | None) -> None:
+        while self._parts:
+            await self._drain()
+        protocol = self._protocol
+        if protocol.state is not State.OPEN:
+            raise protocol.closed()
+        self._parts = True
+        begun = False
+        try:
+            held: str | Buffer | None = None  # one part is kept back, since the last one must say so
+            async for part in parts:
+                if held is not None:
+                    protocol.send_part(held, last=False, text=text)
+                    begun = True
+                    self._flush()
+                    while self._writing_paused:
+                        await self._writable()
+                held = part
+            if held is not None:
+                protocol.send_part(held, last=True, text=text)
+            begun = False
+            self._flush()
+        except ConnectionClosed:
+            raise
+        except BaseException as error:
+            if begun:
+                protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error)
+                self._flush()
+            raise
+        finally:
+            self._parts = False
+            if not self._writing_paused:
+                self._wake_drained()
+        if self._writing_paused:
+            await self._drain()
+
+    async def _writable(self) -> None:
+        if self._drained is None:
+            self._drained = collections.deque()
+        waiter = self._loop.create_future()
+        self._drained.append(waiter)
+        await waiter
+
+    async def ping(self, data: str | Buffer | None = None) -> Awaitable[float]:
+        """Send a Ping (RFC 6455 section 5.5.2). Await the result for the Pong: the seconds that it took.
+
+        Raises:
+            ConnectionClosed: the connection is closed; also when awaiting the Pong.
+            ConcurrencyError: a Ping with the same payload waits for its Pong already.
+            ValueError: more than 125 octets.
+        """
+        waiter: asyncio.Future[float] = self._loop.create_future()
+        started = self._loop.time()
+
+        def answered() -> None:
+            if self._pongs is not None:
+                self._pongs.discard(waiter)
+            self._protocol.latency = self._loop.time() - started
+            if not waiter.done():
+                waiter.set_result(self._protocol.latency)
+
+        self._protocol.ping(data, answered)
+        if self._pongs is None:
+            self._pongs = set()
+        self._pongs.add(waiter)
+        self._flush()
+        return waiter
+
+    async def pong(self, data: str | Buffer = b"") -> None:
+        """Send an unsolicited Pong (RFC 6455 section 5.5.3).
+
+        Raises:
+            ConnectionClosed: the connection is closed.
+            ValueError: more than 125 octets.
+        """
+        self._protocol.pong(data)
+        self._flush()
+
+    # Ending.
+
+    async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Close the connection and wait until it is closed, for ``close_timeout`` at most (RFC 6455 section 7.1.2).
+
+        Messages that have come can still be received. Closing again, or from several tasks, is no error.
+
+        Raises:
+            ValueError: a code that may not be sent, or a reason of more than 123 octets.
+        """
+        self._start_close(code, reason)
+        await self.wait_closed()
+
+    def _start_close(self, code: int, reason: str) -> None:
+        self._protocol.close(code, reason)
+        self._flush()
+        if self._reading_paused:
+            self._resume_reading()  # the peer's Close is behind what we did not read
+        self._waiter_if_ended()
+
+    def _waiter_if_ended(self) -> None:
+        if self._protocol.state >= State.ENDING:
+            self._waiter.wake_soon()
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """Give up the connection (RFC 6455 section 7.1.7): send a Close and do not wait for the peer's.
+
+        Raises:
+            ValueError: a code that may not be sent, or a reason of more than 123 octets.
+        """
+        self._protocol.fail(code, reason)
+        self._flush()
+        self._waiter_if_ended()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed."""
+        if self._lost:
+            return
+        if self._closed is None:
+            self._closed = self._loop.create_future()
+        await asyncio.shield(self._closed)
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        await self.close(CloseCode.NORMAL_CLOSURE if kind is None else CloseCode.INTERNAL_ERROR)
+
+    @property
+    def local_address(self) -> Any:
+        """Our end's address, as ``socket.getsockname()`` gives it."""
+        return self.transport.get_extra_info("sockname")
+
+    @property
+    def remote_address(self) -> Any:
+        """The peer's address, as ``socket.getpeername()`` gives it."""
+        return self.transport.get_extra_info("peername")
+
+
+class _Parts(AsyncIterator[Data]):
+    """The parts of one message. A class, since a generator that is left early learns of it too late."""
+
+    def __init__(self, connection: Connection, decode: bool | None) -> None:
+        self._connection = connection
+        self._decode = decode
+        self._state = "new"
+
+    async def __anext__(self) -> Data:
+        connection = self._connection
+        if self._state == "ended":
+            raise StopAsyncIteration
+        if connection._waiter.waiting:
+            raise ConcurrencyError("another task is receiving from this connection")
+        if self._state == "new":
+            connection._inbox.start_stream(connection._protocol)
+            self._state = "running"
+        await connection._available()
+        part, last = connection._inbox.take_part()
+        if connection._reading_paused:
+            connection._resume_if_low()
+        if last:
+            self._state = "ended"
+        return converted(part, self._decode)
+
+    async def aclose(self) -> None:
+        """Leave the rest of the message."""
+        self._stop()
+
+    def __del__(self) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._state == "running":
+            self._connection._inbox.stop_stream(self._connection._protocol)
+        self._state = "ended"
+
+
+async def _asynchronously(parts: Iterable[str | Buffer]) -> AsyncIterator[str | Buffer]:
+    for part in parts:
+        yield part
+
+
+def broadcast(
+    connections: Iterable[Connection],
+    message: str | Buffer,
+    *,
+    text: bool | None = None,
+    raise_exceptions: bool = False,
+) -> None:
+    """Send one message to many connections: it is encoded once, and no slow peer is waited for.
+
+    Connections that are not open are passed over.
+
+    Raises:
+        TypeError: neither text nor bytes.
+        ValueError: `text` is true and the bytes are not UTF-8.
+        ExceptionGroup: with `raise_exceptions`, of what went wrong with single connections, after all had their turn;
+            else that is logged.
+    """
+    encoded = Broadcast(message, text)
+    errors: list[Exception] = []
+    for connection in connections:
+        try:
+            encoded.queue(connection._protocol)
+            connection._flush()
+        except Exception as error:  # one broken connection must not keep the message from the others
+            connection.logger.warning("broadcast to %r failed: %r", connection, error)
+            errors.append(error)
+    if errors and raise_exceptions:
+        raise ExceptionGroup("broadcast failed", errors)

@@ -1,0 +1,451 @@
+"""Serving with asyncio: `serve` and `unix_serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import socket
+import ssl as ssl_module
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, Unpack
+
+from ..core.endpoint import default_logger, log_outcome
+from ..core.handshake import ServerHandshake
+from ..core.http import Request, Response, make_response
+from ..core.options import SAME_ORIGIN, OptionKeywords, Options, Origins, options_from
+from ..core.protocol import LINGER_TIME, State
+from ..exceptions import ConnectionClosed, InvalidHandshake, RequestTimeout, ServerClosing
+from ..net.sockets import listen_tcp, listen_unix, unlink_unix
+from ..spec import CloseCode
+from ..typing import LoggerLike
+from ..version import SERVER
+from .connection import Connection, broadcast
+
+__all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
+
+
+class ServerConnection(Connection):
+    """The server's end of a connection: what a handler gets.
+
+    Attributes:
+        server: the `Server` that it belongs to.
+    """
+
+    __slots__ = ("server",)
+
+    server: Server
+
+
+Handler = Callable[[ServerConnection], Awaitable[None]]
+ProcessRequest = Callable[[ServerConnection, Request], "Awaitable[Response | None] | Response | None"]
+ProcessResponse = Callable[[ServerConnection, Request, Response], "Awaitable[Response | None] | Response | None"]
+SelectSubprotocol = Callable[[ServerConnection, Sequence[str]], "str | None"]
+
+
+class serve:  # noqa: N801 - it is used like a function
+    """Serve WebSocket connections.
+
+    ::
+
+        async with serve(handler, "localhost", 8765) as server:
+            await server.serve_forever()
+
+    `handler` gets each connection; when it returns the connection is closed with 1000, when it raises with 1011.
+
+    Args:
+        handler: a coroutine function.
+        host, port: where to listen; host None is every address, port 0 any free one.
+        sock: a listening socket to use instead.
+        ssl: TLS settings; without them the server speaks plain ``ws://``.
+        origins: who may connect from a browser; default: pages of the same host. See `Options`.
+        process_request: called with connection and request before the handshake is answered; may return a response
+            (a page, a health check, a refusal) instead, or be a coroutine function.
+        process_response: called with connection, request and response; may change or replace the response.
+        select_subprotocol: called with connection and the client's offer; picks one, or none, or raises
+            NegotiationError.
+        server_header: the Server header; None for none.
+        create_connection: a subclass of `ServerConnection` to use.
+        logger: default ``logging.getLogger("websock.server")``.
+        family, reuse_port, backlog: as in ``loop.create_server``.
+        start_serving: False: begin with ``server.start_serving()``.
+        options: the fields of `Options`: ``subprotocols``, ``max_size``, ``ping_interval``, ...
+
+    Raises:
+        OSError: cannot listen there; the message names the address.
+        TypeError, ValueError: an option is not one, or has a wrong value.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        host: str | Sequence[str] | None = None,
+        port: int | None = None,
+        *,
+        sock: socket.socket | None = None,
+        ssl: ssl_module.SSLContext | None = None,
+        origins: Origins = SAME_ORIGIN,
+        process_request: ProcessRequest | None = None,
+        process_response: ProcessResponse | None = None,
+        select_subprotocol: SelectSubprotocol | None = None,
+        server_header: str | None = SERVER,
+        create_connection: type[ServerConnection] = ServerConnection,
+        logger: LoggerLike | None = None,
+        family: int = socket.AF_UNSPEC,
+        reuse_port: bool = False,
+        backlog: int = 1024,
+        start_serving: bool = True,
+        **options: Unpack[OptionKeywords],
+    ) -> None:
+        if not callable(handler):
+            raise TypeError(f"handler must be a coroutine function, not {handler!r}")
+        keywords = {**options, "origins": origins}
+        self._server = Server(
+            handler,
+            options=options_from(keywords, "serve()", _KEYWORDS),
+            process_request=process_request,
+            process_response=process_response,
+            select_subprotocol=select_subprotocol,
+            server_header=server_header,
+            create_connection=create_connection,
+            ssl=ssl,
+            logger=logger or default_logger("server"),
+        )
+        self._start_serving = start_serving
+        hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
+
+        def listen() -> list[socket.socket]:
+            if sock is not None:
+                return [sock]
+            return [
+                one
+                for name in hosts
+                for one in listen_tcp(
+                    name, port or 0, backlog=backlog, reuse_port=reuse_port, family=socket.AddressFamily(family)
+                )
+            ]
+
+        self._listen: Callable[[], list[socket.socket]] = listen
+
+    def __await__(self) -> Generator[Any, None, Server]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Server:
+        return await self._open()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        await self._server.__aexit__(kind, error, traceback)
+
+    async def _open(self) -> Server:
+        await self._server._listen(self._listen(), self._start_serving)
+        return self._server
+
+
+_KEYWORDS = tuple(serve.__init__.__annotations__)
+
+
+def unix_serve(handler: Handler, path: str | os.PathLike[str], **options: Any) -> serve:
+    """Serve on a Unix socket: as `serve`. A dead server's file is replaced, ours removed at the end."""
+    opening = serve(handler, **options)
+    opening._listen = lambda: [listen_unix(path)]
+    return opening
+
+
+class Server:
+    """A running server: what `serve` gives."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        options: Options,
+        process_request: ProcessRequest | None,
+        process_response: ProcessResponse | None,
+        select_subprotocol: SelectSubprotocol | None,
+        server_header: str | None,
+        create_connection: type[ServerConnection],
+        ssl: ssl_module.SSLContext | None,
+        logger: LoggerLike,
+    ) -> None:
+        self.handler = handler
+        self.options = options
+        self.process_request = process_request
+        self.process_response = process_response
+        self.select_subprotocol = select_subprotocol
+        self.server_header = server_header
+        self.create_connection = create_connection
+        self.logger = logger
+        self._ssl = ssl
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
+        self._openings: set[_Opening] = set()
+        self._sessions: dict[asyncio.Task[None], ServerConnection] = {}
+        self._closing: asyncio.Task[None] | None = None
+        self._closed: asyncio.Future[None] | None = None
+
+    async def _listen(self, sockets: list[socket.socket], start_serving: bool) -> None:
+        loop = asyncio.get_running_loop()
+        self._closed = loop.create_future()
+        self._sockets = sockets
+        try:
+            for sock in sockets:
+                sock.setblocking(False)
+                self._servers.append(
+                    await loop.create_server(
+                        lambda: _Opening(self, loop),
+                        sock=sock,
+                        ssl=self._ssl,
+                        ssl_handshake_timeout=self.options.open_timeout if self._ssl else None,
+                        start_serving=start_serving,
+                    )
+                )
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        self.logger.info("server listening on %s", ", ".join(str(sock.getsockname()) for sock in sockets))
+
+    @property
+    def sockets(self) -> tuple[Any, ...]:
+        """The listening sockets."""
+        return tuple(sock for server in self._servers for sock in server.sockets)
+
+    @property
+    def connections(self) -> set[ServerConnection]:
+        """The connections that are open now."""
+        return {connection for connection in self._sessions.values() if connection.state is State.OPEN}
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the server runs in."""
+        return self._servers[0].get_loop()
+
+    def is_serving(self) -> bool:
+        """Whether new connections are accepted."""
+        return any(server.is_serving() for server in self._servers)
+
+    async def start_serving(self) -> None:
+        """Begin to accept connections, after ``serve(..., start_serving=False)``."""
+        for server in self._servers:
+            await server.start_serving()
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed; when cancelled, close it."""
+        await self.start_serving()
+        try:
+            await self.wait_closed()
+        except asyncio.CancelledError:
+            self.close()
+            await self.wait_closed()
+            raise
+
+    def close(self, close_connections: bool = True, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+        """Stop accepting, refuse what is not open yet with 503, and close all connections with `code`.
+
+        Args:
+            close_connections: False lets the open ones end by themselves.
+        """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(close_connections, code, reason))
+
+    async def _close(self, close_connections: bool, code: int, reason: str) -> None:
+        self.logger.info("server closing")
+        for sock in self._sockets:
+            unlink_unix(sock)
+        for server in self._servers:
+            server.close()
+        for opening in list(self._openings):
+            opening.refuse(ServerClosing("the server is closing"))
+        if close_connections:
+            for connection in self._sessions.values():
+                if connection.state is not State.CONNECTING:
+                    connection._start_close(code, reason)
+        while self._sessions or self._openings:
+            waiting: list[asyncio.Task[None] | asyncio.Future[None]] = [*self._sessions]
+            waiting += [opening.ended for opening in self._openings]
+            await asyncio.wait(waiting)
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and every handler has ended."""
+        if self._closed is not None:
+            await asyncio.shield(self._closed)
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        self.close()
+        await self.wait_closed()
+
+
+class _Opening(asyncio.Protocol):
+    """One connection from its acceptance to the answer of its opening handshake."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        # Made when the TCP connection is accepted: time counts from now, TLS included.
+        self._server = server
+        self._loop = loop
+        self._handshake = ServerHandshake(options=server.options)
+        self._transport: asyncio.Transport | None = None
+        self._session: asyncio.Task[None] | None = None
+        self._heard = False
+        self._peer: Any = None
+        self.ended: asyncio.Future[None] = loop.create_future()
+        timeout = server.options.open_timeout
+        self._timer = None if timeout is None else loop.call_later(timeout, self._timeout)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        self._peer = transport.get_extra_info("peername")
+        self._server._openings.add(self)
+        if not self._server.is_serving():
+            self.refuse(ServerClosing("the server is closing"))
+
+    def data_received(self, data: bytes) -> None:
+        handshake = self._handshake
+        if handshake.done:
+            return  # what follows a refusal is read only so that the refusal is not lost
+        self._heard = True
+        handshake.receive(data)
+        if handshake.done:
+            self._answered()
+        elif handshake.request is not None and self._session is None:
+            assert self._transport is not None  # noqa: S101 - for the type checker
+            self._transport.pause_reading()  # what comes now belongs to the open connection
+            connection = self._server.create_connection(self._loop, self._server.logger)
+            connection.server = self._server
+            connection.transport = self._transport
+            connection.request = handshake.request
+            task = self._loop.create_task(self._run(connection, handshake.request))
+            self._session = task
+            self._server._sessions[task] = connection
+            task.add_done_callback(self._server._sessions.pop)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._handshake.done:
+            log_outcome(self._server.logger, None, exc, self._peer)
+            if self._session is not None:
+                self._session.cancel()
+        self._end()
+
+    def refuse(self, failure: InvalidHandshake) -> None:
+        """Answer with the failure's status, unless the answer was given."""
+        if not self._handshake.done:
+            self._handshake.fail(failure)
+            if self._session is not None:
+                self._session.cancel()
+            self._answered()
+
+    def _timeout(self) -> None:
+        self._timer = None
+        if self._transport is None or not self._heard:
+            log_outcome(self._server.logger, None, RequestTimeout("no request in time"), self._peer)
+            self._handshake.done = True
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        self.refuse(RequestTimeout(f"no complete handshake within {self._server.options.open_timeout} s"))
+
+    def _answered(self) -> None:
+        """Write an answer that is not 101; then wait a little for the peer to read it."""
+        transport = self._transport
+        assert transport is not None  # noqa: S101 - for the type checker
+        log_outcome(self._server.logger, self._handshake.response, self._handshake.failure, self._peer)
+        if self._timer is not None:
+            self._timer.cancel()
+        if transport.is_closing():
+            return
+        transport.writelines(self._handshake.outgoing())
+        if transport.can_write_eof():
+            # Closing with octets unread would reset the connection and destroy the answer on its way.
+            transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()
+        self._timer = self._loop.call_later(LINGER_TIME, transport.abort)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._server._openings.discard(self)
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    async def _run(self, connection: ServerConnection, request: Request) -> None:
+        """One task for each connection: answer the request, then the handler, then close."""
+        server = self._server
+        try:
+            response = await self._response(connection, request)
+            if self._handshake.done:
+                return
+            connection.response = response
+            self._handshake.respond(response)
+        except ConnectionClosed:
+            return
+        except Exception:
+            server.logger.exception("opening handshake failed")
+            if not self._handshake.done:
+                self._handshake.reject(500, "Failed to open a WebSocket connection: internal error.\n")
+        handshake = self._handshake
+        if handshake.protocol is None:
+            self._answered()
+            return
+        log_outcome(server.logger, handshake.response, None, self._peer)
+        assert self._transport is not None  # noqa: S101 - for the type checker
+        self._end()
+        self._transport.writelines(handshake.outgoing())
+        connection.open(self._transport, handshake.protocol, handshake.leftover)
+        self._transport.resume_reading()
+        if server._closing is not None:
+            connection._start_close(CloseCode.GOING_AWAY, "")
+        del handshake, self  # a connection may stay open for days
+        await _handle(server, connection)
+
+    async def _response(self, connection: ServerConnection, request: Request) -> Response:
+        """What to answer: the user's hooks come first and last (RFC 6455 section 4.2.2)."""
+        server = self._server
+        response: Response | None = None
+        if server.process_request is not None:
+            response = await _result(server.process_request(connection, request))
+            if response is not None and not isinstance(response, Response):
+                raise TypeError(f"process_request must return None or a Response, not {response!r}")
+            if self._handshake.done:
+                return response or make_response(503, "")
+        if response is None:
+            select = server.select_subprotocol
+            response = self._handshake.answer(
+                server_header=server.server_header,
+                select_subprotocol=None if select is None else lambda offered: select(connection, offered),
+            )
+        elif server.server_header is not None and "Server" not in response.headers:
+            response.headers["Server"] = server.server_header
+        if server.process_response is not None:
+            response = await _result(server.process_response(connection, request, response)) or response
+        return response
+
+
+async def _result(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+async def _handle(server: Server, connection: ServerConnection) -> None:
+    """Run the handler; what it raises ends its connection and nothing else."""
+    try:
+        await server.handler(connection)
+    except ConnectionClosed:
+        code = CloseCode.NORMAL_CLOSURE  # a handler need not catch what ends every connection
+    except asyncio.CancelledError:
+        connection.transport.abort()
+        raise
+    except Exception:
+        connection.logger.exception("connection handler failed")
+        code = CloseCode.INTERNAL_ERROR
+    else:
+        code = CloseCode.NORMAL_CLOSURE
+    await connection.close(code)

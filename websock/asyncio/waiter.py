@@ -1,0 +1,141 @@
+"""Two small awaitables: one that a read callback can resume without a turn of the event loop, one for ``send``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+__all__ = ["SENT", "Sending", "Waiter"]
+
+
+class Waiter:
+    """A future of one use at a time, which `wake` completes at once, on the caller's stack.
+
+    asyncio's own futures put the waiting task on the loop's queue; here it runs inside the call that has its news. So
+    all that it sends leaves in the same write as what the read itself queued. The task sees an ordinary future: the
+    protocol between tasks and futures (``_asyncio_future_blocking``, ``add_done_callback``, ``result``, ``cancel``) is
+    the one that asyncio documents for future-like objects, and is the same for C and Python tasks and for uvloop.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._callback: Callable[[Any], object] | None = None
+        self._context: contextvars.Context | None = None
+        self._cancelled: asyncio.CancelledError | None = None
+        self._asyncio_future_blocking = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a task waits here."""
+        return self._callback is not None
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._cancelled = None
+        self._asyncio_future_blocking = True
+        yield self
+
+    def wake(self) -> None:
+        """Resume the task that waits, if one does: at once when no task runs now, else with the loop's next turn."""
+        callback = self._callback
+        if callback is None:
+            return
+        self._callback = None
+        if self._context is not None and asyncio.current_task(self._loop) is None:
+            self._context.run(callback, self)
+        else:
+            self._loop.call_soon(callback, self, context=self._context)
+
+    def wake_soon(self) -> None:
+        """Resume the task that waits with the loop's next turn."""
+        if (callback := self._callback) is not None:
+            self._callback = None
+            self._loop.call_soon(callback, self, context=self._context)
+
+    # What a task expects of a future.
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(
+        self, callback: Callable[[Any], object], *, context: contextvars.Context | None = None
+    ) -> None:
+        self._callback = callback
+        self._context = context
+
+    def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
+        removed = int(self._callback is not None)
+        self._callback = None
+        return removed
+
+    def done(self) -> bool:
+        return self._callback is None
+
+    def cancel(self, msg: str | None = None) -> bool:
+        if self._callback is None:
+            return False
+        self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self.wake_soon()
+        return True
+
+    def result(self) -> None:
+        if self._cancelled is not None:
+            cancelled, self._cancelled = self._cancelled, None
+            raise cancelled
+
+    def exception(self) -> BaseException | None:
+        return None
+
+
+class _Sent(Coroutine[Any, Any, None]):
+    """What ``send`` returns when there is nothing to wait for; one object for all.
+
+    It is a coroutine, so that ``create_task(ws.send(...))`` and ``TaskGroup`` take it; not awaiting it is no mistake.
+    """
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return iter(())  # type: ignore[return-value]  # an iterator is what await needs
+
+    def send(self, value: Any) -> Any:
+        raise StopIteration
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        raise typ if val is None else val
+
+    def close(self) -> None:
+        pass
+
+
+SENT = _Sent()
+
+
+class Sending(_Sent):
+    """What ``send`` returns when awaiting it has something to do: it runs the coroutine function then, not before."""
+
+    __slots__ = ("_finish", "_running")
+
+    def __init__(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._finish = finish
+        self._running: Coroutine[Any, Any, None] | None = None
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._finish().__await__()
+
+    def send(self, value: Any) -> Any:
+        if self._running is None:
+            self._running = self._finish()
+        return self._running.send(value)
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        if self._running is None:
+            self._running = self._finish()
+        return self._running.throw(typ if val is None else val)
+
+    def close(self) -> None:
+        if self._running is not None:
+            self._running.close()

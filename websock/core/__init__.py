@@ -1,0 +1,32 @@
+"""WebSocket without I/O: bytes, text and the time go in; messages and buffers come out.
+
+Nothing here imports ``socket``, ``asyncio``, ``threading``, ``selectors`` or ``time``; ``ssl`` only for its memory
+buffers, in one file.
+"""
+
+from .closing import Close
+from .codec import Decoder, encode
+from .handshake import ClientHandshake, ServerHandshake
+from .http import Headers, Request, Response
+from .masking import apply_mask
+from .options import SAME_ORIGIN, Options
+from .protocol import Protocol, State
+from .uri import URI, parse_uri
+
+__all__ = [
+    "SAME_ORIGIN",
+    "URI",
+    "ClientHandshake",
+    "Close",
+    "Decoder",
+    "Headers",
+    "Options",
+    "Protocol",
+    "Request",
+    "Response",
+    "ServerHandshake",
+    "State",
+    "apply_mask",
+    "encode",
+    "parse_uri",
+]

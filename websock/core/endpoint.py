@@ -1,0 +1,122 @@
+"""What a connection tells about itself, the same in every adapter."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any, NoReturn
+
+from ..exceptions import ConnectionClosed, InvalidState
+from ..spec import CloseCode
+from ..typing import Data, LoggerLike
+from .http import Request, Response, make_response
+from .protocol import Protocol, State
+
+__all__ = ["Endpoint"]
+
+
+class _NotOpen:
+    """Stands where the `Protocol` will be while the opening handshake goes on."""
+
+    state = State.CONNECTING
+    subprotocol = None
+    latency = 0.0
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise InvalidState("the opening handshake isn't finished")
+
+
+_NOT_OPEN: Any = _NotOpen()
+
+
+class Endpoint:
+    """The attributes of a connection; the adapters add what does I/O.
+
+    Attributes:
+        request: the opening request.
+        response: the answer to it.
+        logger: where this connection logs.
+    """
+
+    __slots__ = ("_id", "_protocol", "logger", "request", "response")
+
+    def __init__(self, logger: LoggerLike) -> None:
+        self._protocol: Protocol = _NOT_OPEN
+        self._id: uuid.UUID | None = None
+        self.request: Request | None = None
+        self.response: Response | None = None
+        self.logger = logger
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self.state.name} {self.id}>"
+
+    @property
+    def id(self) -> uuid.UUID:
+        """A number for this connection, to tell it from others in logs."""
+        if self._id is None:
+            self._id = uuid.uuid4()
+        return self._id
+
+    @property
+    def state(self) -> State:
+        """Where the connection is: see `State`."""
+        return self._protocol.state
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the opening handshake agreed on (RFC 6455 section 1.9), or None."""
+        return self._protocol.subprotocol
+
+    @property
+    def latency(self) -> float:
+        """Seconds that the last answered ping took to come back; 0.0 before the first."""
+        return self._protocol.latency
+
+    @property
+    def close_code(self) -> int | None:
+        """The code in the peer's Close; 1006 when the connection ended without one; None before (RFC 6455 7.1.5)."""
+        if self.state < State.ENDING:
+            return None
+        close = self._protocol.close_received
+        return CloseCode.ABNORMAL_CLOSURE if close is None else close.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The reason in the peer's Close, empty without one; None before the connection ended (RFC 6455 7.1.6)."""
+        if self.state < State.ENDING:
+            return None
+        close = self._protocol.close_received
+        return "" if close is None else close.reason
+
+    @property
+    def close_exc(self) -> ConnectionClosed | None:
+        """What ``recv`` and ``send`` raise now; None before the connection ended."""
+        return None if self.state < State.ENDING else self._protocol.closed()
+
+    def respond(self, status: int, text: str) -> Response:
+        """A plain text response, for ``process_request`` and ``process_response`` to return as it is or changed."""
+        return make_response(status, text)
+
+
+def converted(message: Data, decode: bool | None) -> Data:
+    """The message as ``recv(decode=)`` asks for it: None as it came, True as ``str``, False as ``bytes``."""
+    if decode is None or isinstance(message, str) is decode:
+        return message
+    return message.encode() if isinstance(message, str) else message.decode()
+
+
+def log_outcome(logger: LoggerLike, response: Response | None, failure: Exception | None, peer: object) -> None:
+    """One line for an opening handshake: refused ones are news, scans and health checks are not."""
+    if response is None:
+        logger.debug("connection from %s ended before a handshake: %s", peer, failure or "closed")
+    elif response.status_code == 101:
+        logger.debug("connection from %s open", peer)
+    elif failure is not None:
+        logger.info("connection from %s rejected (%d): %s", peer, response.status_code, failure)
+    else:
+        logger.info("connection from %s answered (%d)", peer, response.status_code)
+
+
+def default_logger(name: str) -> logging.Logger:
+    """The logger of a room of the package."""
+    return logging.getLogger(f"websock.{name}")

@@ -1,0 +1,440 @@
+"""The opening handshake (RFC 6455 section 4) for both roles, without any I/O.
+
+Both are phases with the same three calls as every phase of a connection: ``receive(data)``, ``outgoing()``, ``done``.
+A handshake that succeeds leaves a `Protocol` in ``protocol`` and the bytes that came behind it in ``leftover``, which
+belong to ``protocol.receive``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from collections.abc import Callable, Sequence
+
+from ..exceptions import (
+    InvalidHandshake,
+    InvalidHeader,
+    InvalidHeaderFormat,
+    InvalidHeaderValue,
+    InvalidMessage,
+    InvalidMethod,
+    InvalidOrigin,
+    InvalidState,
+    InvalidStatus,
+    InvalidUpgrade,
+    NegotiationError,
+)
+from ..spec import GUID, VERSION
+from ..typing import Buffer, HeadersLike
+from .http import ClientHTTP, Headers, Request, Response, ServerHTTP, make_response
+from .options import SAME_ORIGIN, Options, is_token
+from .protocol import Protocol
+from .uri import URI
+
+__all__ = ["ClientHandshake", "ServerHandshake", "accept_key"]
+
+SelectSubprotocol = Callable[[Sequence[str]], "str | None"]
+
+
+def accept_key(key: str) -> str:
+    """The Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2, item 5.4)."""
+    # SHA-1 is what the RFC prescribes; nothing here relies on its strength.
+    return base64.b64encode(hashlib.sha1(key.encode() + GUID, usedforsecurity=False).digest()).decode()
+
+
+class ServerHandshake:
+    """The server's side: bytes to a `Request`, which is accepted, refused or answered with a page.
+
+    ::
+
+        handshake.receive(data)                 # until handshake.request or handshake.done
+        handshake.accept()                      # or reject(403, "no"), or respond(response)
+        write(handshake.outgoing())             # then: handshake.protocol, None when it was not accepted
+
+    Attributes:
+        request: the request, once its head is complete and it is valid HTTP.
+        response: our answer.
+        failure: why the request was refused by a rule, None otherwise.
+        protocol: the open connection, once accepted.
+        done: the answer is in `outgoing`.
+        leftover: bytes that came behind the request, for ``protocol.receive``.
+    """
+
+    def __init__(self, *, options: Options | None = None) -> None:
+        self.options = options or Options()
+        self.request: Request | None = None
+        self.response: Response | None = None
+        self.failure: InvalidHandshake | None = None
+        self.protocol: Protocol | None = None
+        self.done = False
+        self.leftover = b""
+        self._http = ServerHTTP(self.options.max_header_size)
+        self._out: list[Buffer] = []
+
+    def receive(self, data: Buffer) -> None:
+        """Take bytes from the client. Never raises for what they are: a refusal is queued instead."""
+        if self.done:
+            return
+        try:
+            if self.request is None:
+                self.request = self._http.receive(data)
+            else:
+                self._http.receive_more(data)
+        except InvalidHandshake as failure:
+            self.fail(failure)
+
+    def outgoing(self) -> list[Buffer]:
+        """Take the buffers to write, in this order; empty when there is nothing."""
+        buffers, self._out = self._out, []
+        return buffers
+
+    def accept(
+        self,
+        *,
+        headers: HeadersLike | None = None,
+        select_subprotocol: SelectSubprotocol | None = None,
+        server_header: str | None = None,
+    ) -> None:
+        """Answer the request as a WebSocket handshake: 101, or a refusal when it is not a good one. See `answer`."""
+        self.respond(self.answer(headers=headers, select_subprotocol=select_subprotocol, server_header=server_header))
+
+    def answer(
+        self,
+        *,
+        headers: HeadersLike | None = None,
+        select_subprotocol: SelectSubprotocol | None = None,
+        server_header: str | None = None,
+    ) -> Response:
+        """Check the request as a WebSocket handshake (RFC 6455 section 4.2.1); the answer, which `respond` sends.
+
+        It is a refusal, and ``failure`` is set, when the request is not a good one.
+
+        Args:
+            headers: more fields for the answer 101.
+            select_subprotocol: picks from those that the client offers, instead of our first that it offers too; may
+                raise NegotiationError.
+            server_header: the Server header of the answer.
+
+        Raises:
+            InvalidState: there is no request, or it was answered.
+        """
+        request = self._take_request()
+        try:
+            key = check_request(request, self.options)
+            subprotocol = self._select(request, select_subprotocol)
+        except InvalidHandshake as failure:
+            self.failure = failure
+            response = _refusal(failure)
+        else:
+            fields = Headers()
+            fields["Upgrade"] = "websocket"
+            fields["Connection"] = "Upgrade"
+            fields["Sec-WebSocket-Accept"] = accept_key(key)
+            if subprotocol is not None:
+                fields["Sec-WebSocket-Protocol"] = subprotocol
+            fields.update(headers or ())
+            response = Response(101, "Switching Protocols", fields)
+        if server_header is not None and "Server" not in response.headers:
+            response.headers["Server"] = server_header
+        return response
+
+    def reject(self, status: int, text: str = "", *, headers: HeadersLike | None = None) -> None:
+        """Answer with an HTTP status and a plain text.
+
+        Raises:
+            InvalidState: there is no request, or it was answered.
+            ValueError: not an HTTP status of a final answer.
+        """
+        self.respond(make_response(status, text, headers))
+
+    def respond(self, response: Response) -> None:
+        """Send an answer: the 101 that `answer` made, a page, a health check, a refusal.
+
+        Raises:
+            InvalidState: there is no request, or it was answered.
+            ValueError: the response cannot be sent as it is.
+        """
+        self._take_request()
+        if response.status_code == 101:
+            if self.failure is not None or "Sec-WebSocket-Accept" not in response.headers:
+                raise ValueError("a response with status 101 comes from answer(), for a request that is a handshake")
+            out, self.leftover = self._http.upgrade(response.headers)
+            subprotocol = next(iter(response.headers.get_all("Sec-WebSocket-Protocol")), None)
+            self.protocol = Protocol(server=True, options=self.options, subprotocol=subprotocol)
+            self._finish(response, out)
+        else:
+            self._finish(response, self._http.respond(response))
+
+    def fail(self, failure: InvalidHandshake) -> None:
+        """Refuse for a reason that is not in the request, such as the time that it took."""
+        if not self.done:
+            self.failure = failure
+            response = _refusal(failure)
+            self._finish(response, self._http.respond(response))
+
+    def _take_request(self) -> Request:
+        if self.request is None or self.done:
+            raise InvalidState("there is no request to answer" if self.request is None else "it was answered already")
+        return self.request
+
+    def _finish(self, response: Response, out: list[Buffer]) -> None:
+        self._out += out
+        self.response = response
+        self.done = True
+
+    def _select(self, request: Request, select: SelectSubprotocol | None) -> str | None:
+        offered = request.headers.tokens("Sec-WebSocket-Protocol")
+        for name in offered:
+            if not is_token(name):
+                raise InvalidHeaderFormat("Sec-WebSocket-Protocol", name)
+        if select is not None:
+            chosen = select(offered)
+            if chosen is not None and chosen not in offered:
+                raise NegotiationError(f"subprotocol {chosen!r} was selected and not offered")
+            return chosen
+        # RFC 6455 section 4.2.2, item 5.5: no agreement is no subprotocol, and the client decides what that means.
+        return next((name for name in self.options.subprotocols or () if name in offered), None)
+
+
+def _refusal(failure: InvalidHandshake) -> Response:
+    response = make_response(failure.status, f"Failed to open a WebSocket connection: {failure}.\n")
+    if failure.status == 426:
+        response.headers["Upgrade"] = "websocket"
+        response.headers["Sec-WebSocket-Version"] = VERSION  # RFC 6455 section 4.4
+    elif failure.status == 405:
+        response.headers["Allow"] = "GET"
+    return response
+
+
+def check_request(request: Request, options: Options) -> str:
+    """Check a request as a client's opening handshake (RFC 6455 section 4.2.1); its Sec-WebSocket-Key.
+
+    Raises:
+        InvalidHandshake: one of its subclasses for each rule, with the HTTP status to answer.
+    """
+    headers = request.headers
+    if request.method != "GET":
+        raise InvalidMethod(f"method is {request.method}, and must be GET")
+    if request.http_version != "1.1":
+        raise InvalidMessage(f"HTTP version is {request.http_version}, and must be 1.1")
+    if not request.path.startswith("/"):
+        raise InvalidMessage(f"request target {request.path!r} isn't a path")
+    host = _one(headers, "Host") or ""
+    if _authority(host) is None:
+        raise InvalidHeaderValue("Host", host)
+    if not _has_token(headers, "Connection", "upgrade"):
+        raise InvalidUpgrade("Connection", headers_value(headers, "Connection"))
+    if not _has_token(headers, "Upgrade", "websocket"):
+        raise InvalidUpgrade("Upgrade", headers_value(headers, "Upgrade"))
+    version = _one(headers, "Sec-WebSocket-Version")
+    if version != VERSION:
+        raise InvalidUpgrade("Sec-WebSocket-Version", version)
+    key = _one(headers, "Sec-WebSocket-Key")
+    if key is None:
+        raise InvalidHeader("Sec-WebSocket-Key")
+    try:
+        nonce = base64.b64decode(key.encode("ascii"), validate=True)
+    except ValueError:  # not ASCII, or not base64
+        nonce = b""
+    if len(nonce) != 16:
+        raise InvalidHeaderValue("Sec-WebSocket-Key", key)
+    _check_origin(_one(headers, "Origin"), host, options)
+    return key
+
+
+def _check_origin(origin: str | None, host: str, options: Options) -> None:
+    """RFC 6455 section 10.2. Programs other than browsers send no Origin, and can send any."""
+    allowed = options.origins
+    if allowed is None:
+        return
+    if allowed is SAME_ORIGIN:
+        if origin is not None and not _same_origin(origin, host):
+            raise InvalidOrigin(origin)
+        return
+    assert isinstance(allowed, Sequence)  # noqa: S101 - for the type checker; Options has checked it
+    for one in allowed:
+        if one is None or isinstance(one, str):
+            if origin == one:
+                return
+        elif origin is not None and one.fullmatch(origin):
+            return
+    raise InvalidOrigin(origin)
+
+
+def _same_origin(origin: str, host: str) -> bool:
+    scheme, separator, rest = origin.partition("://")
+    port = {"http": "80", "https": "443"}.get(scheme.lower())
+    page, asked = _authority(rest), _authority(host)
+    if not separator or port is None or page is None or asked is None:
+        return False
+    # A proxy may have ended TLS in front of us, so the page's scheme and not ours tells the default port.
+    return (page[0], page[1] or port) == (asked[0], asked[1] or port)
+
+
+_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_~%!$&'()*+;=")
+
+
+def _authority(text: str) -> tuple[str, str] | None:
+    """Host and port (empty without one) of ``host[:port]`` (RFC 3986 section 3.2), or None when it is neither."""
+    text = text.lower()
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or not host or not set(host) <= set("0123456789abcdef:.%_-~v"):
+            return None
+        if rest and not rest.startswith(":"):
+            return None
+        port = rest[1:]
+    else:
+        host, _, port = text.partition(":")
+        if not host or not _HOST_CHARACTERS.issuperset(host):
+            return None
+    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
+        return None
+    return host, port
+
+
+class ClientHandshake:
+    """The client's side: a request to write, then bytes to a `Response`, which is checked.
+
+    ::
+
+        handshake = ClientHandshake(parse_uri("ws://localhost/"))
+        write(handshake.outgoing())
+        handshake.receive(data)                 # until handshake.done; raises InvalidHandshake
+        handshake.protocol                      # the open connection
+
+    Args:
+        uri: where to connect to.
+        origin: value of the Origin header.
+        headers: more fields for the request.
+        user_agent: value of the User-Agent header.
+        options: ours.
+
+    Attributes:
+        request: what we send.
+        response: what the server answered.
+        protocol: the open connection, once done.
+        done: the server accepted.
+        leftover: bytes that came behind the answer, for ``protocol.receive``.
+
+    Raises:
+        ValueError: a header that would break the request, or that belongs to the handshake itself.
+    """
+
+    def __init__(
+        self,
+        uri: URI,
+        *,
+        origin: str | None = None,
+        headers: HeadersLike | None = None,
+        user_agent: str | None = None,
+        options: Options | None = None,
+    ) -> None:
+        self.options = options or Options()
+        self.response: Response | None = None
+        self.protocol: Protocol | None = None
+        self.done = False
+        self.leftover = b""
+        self._key = base64.b64encode(os.urandom(16)).decode()
+        self.request = Request(uri.resource, self._fields(uri, origin, headers, user_agent))
+        self._http = ClientHTTP(self.options.max_header_size)
+        self._out: list[Buffer] = [self._http.request(self.request)]
+
+    def _fields(self, uri: URI, origin: str | None, more: HeadersLike | None, user_agent: str | None) -> Headers:
+        extra = Headers(more)
+        for name in ("Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Extensions"):
+            if name in extra:
+                raise ValueError(f"the handshake itself sets the header {name}")
+        if "Sec-WebSocket-Protocol" in extra:
+            raise ValueError("give subprotocols= instead of a Sec-WebSocket-Protocol header")
+        fields = Headers()
+        # RFC 6455 section 4.1; a caller may connect to one host and ask for another.
+        fields["Host"] = extra.get_all("Host")[0] if "Host" in extra else uri.host_header
+        del extra["Host"]
+        fields["Upgrade"] = "websocket"
+        fields["Connection"] = "Upgrade"
+        fields["Sec-WebSocket-Key"] = self._key
+        fields["Sec-WebSocket-Version"] = VERSION
+        if origin is not None:
+            fields["Origin"] = origin
+        if self.options.subprotocols:
+            fields["Sec-WebSocket-Protocol"] = ", ".join(self.options.subprotocols)
+        if uri.user is not None and "Authorization" not in extra:
+            fields["Authorization"] = "Basic " + base64.b64encode(":".join(uri.user).encode()).decode()
+        if user_agent is not None and "User-Agent" not in extra:
+            fields["User-Agent"] = user_agent
+        fields.update(extra)
+        return fields
+
+    def receive(self, data: Buffer) -> None:
+        """Take bytes from the server.
+
+        Raises:
+            InvalidStatus: the answer is not 101; ``.response`` is what it was.
+            InvalidHandshake: it is not a valid answer (RFC 6455 section 4.1); the subclass says why.
+        """
+        self._complete(self._http.receive(data))
+
+    def receive_eof(self) -> None:
+        """The server closed its direction.
+
+        Raises:
+            InvalidHandshake: always, when that leaves the handshake incomplete.
+        """
+        if not self.done:
+            self._complete(self._http.receive(b"", eof=True))
+
+    def outgoing(self) -> list[Buffer]:
+        """Take the buffers to write, in this order; empty when there is nothing."""
+        buffers, self._out = self._out, []
+        return buffers
+
+    def _complete(self, response: Response | None) -> None:
+        if response is None:
+            return
+        self.response = response
+        subprotocol = self._check(response)
+        self.protocol = Protocol(server=False, options=self.options, subprotocol=subprotocol)
+        self.leftover = self._http.leftover
+        self.done = True
+
+    def _check(self, response: Response) -> str | None:
+        """RFC 6455 section 4.1: "the client MUST validate the server's response"; the subprotocol."""
+        headers = response.headers
+        if response.status_code != 101:
+            raise InvalidStatus(response)
+        if not _has_token(headers, "Upgrade", "websocket"):
+            raise InvalidUpgrade("Upgrade", headers_value(headers, "Upgrade"))
+        if not _has_token(headers, "Connection", "upgrade"):
+            raise InvalidUpgrade("Connection", headers_value(headers, "Connection"))
+        accept = _one(headers, "Sec-WebSocket-Accept")
+        if accept is None:
+            raise InvalidHeader("Sec-WebSocket-Accept")
+        if not hmac.compare_digest(accept.encode("latin-1", "replace"), accept_key(self._key).encode()):
+            raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
+        if "Sec-WebSocket-Extensions" in headers:
+            raise NegotiationError(f"no extension was offered: {headers_value(headers, 'Sec-WebSocket-Extensions')}")
+        subprotocol = _one(headers, "Sec-WebSocket-Protocol")
+        if subprotocol is not None and subprotocol not in (self.options.subprotocols or ()):
+            raise NegotiationError(f"subprotocol {subprotocol!r} was not offered")
+        return subprotocol
+
+
+def headers_value(headers: Headers, name: str) -> str | None:
+    """All values of a header as one text, for an error message."""
+    return ", ".join(headers.get_all(name)) if name in headers else None
+
+
+def _one(headers: Headers, name: str) -> str | None:
+    """The value of a header that may stand there once at most."""
+    values = headers.get_all(name)
+    if len(values) > 1:
+        raise InvalidHeaderValue(name, f"more than one: {', '.join(values)}")
+    return values[0] if values else None
+
+
+def _has_token(headers: Headers, name: str, token: str) -> bool:
+    """Whether a list header has an element, whole and without regard to case ("notupgrade" is not "upgrade")."""
+    return any(one.lower() == token for one in headers.tokens(name))

@@ -1,0 +1,338 @@
+"""The HTTP/1.1 of an opening handshake, over h11: heads as objects, without any I/O.
+
+h11 checks the grammar (RFC 9110, RFC 9112) and counts the bytes of a head; this file turns its events into `Request`
+and `Response`, and its errors into ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http
+from collections.abc import Iterator, Mapping, MutableMapping
+from email.utils import formatdate
+from typing import Any
+
+import h11
+
+from ..exceptions import HeadersTooLarge, InvalidMessage
+from ..spec import MAX_HEADERS, MAX_REFUSAL_BODY
+from ..typing import Buffer, HeadersLike
+from .options import is_token
+
+__all__ = ["Headers", "MultipleValuesError", "Request", "Response", "make_response"]
+
+# What would end a header's line or hide in it (RFC 9110 section 5.5).
+_BAD_IN_VALUE = frozenset(map(chr, [*range(0x20), 0x7F])) - {"\t"}
+
+
+class MultipleValuesError(LookupError):
+    """A header was asked for as if it stood there once, and it stands there several times."""
+
+    def __str__(self) -> str:
+        return f"header {self.args[0]!r} has several values; use get_all()" if self.args else super().__str__()
+
+
+class Headers(MutableMapping[str, str]):
+    """Header fields in their order; names are compared without regard to case (RFC 9110 section 5.1).
+
+    ``headers[name]`` is the one value, ``get_all(name)`` all of them, ``headers[name] = value`` adds one.
+
+    Raises:
+        ValueError: a name or value that would break the HTTP message (CR, LF, NUL and other control characters).
+        MultipleValuesError: ``headers[name]`` where there are several.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: HeadersLike | None = None, /, **more: str) -> None:
+        self._fields: list[tuple[str, str]] = []
+        self.update(fields or (), **more)
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if len(values) == 1:
+            return values[0]
+        raise MultipleValuesError(name) if values else KeyError(name)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        if not is_token(name):
+            raise ValueError(f"{name!r} isn't a header name")
+        if not isinstance(value, str):
+            raise TypeError(f"the value of header {name} must be a str, not {type(value).__name__}")
+        if not _BAD_IN_VALUE.isdisjoint(value):
+            raise ValueError(f"the value of header {name} contains control characters: {value!r}")
+        self._fields.append((name, value.strip(" \t")))
+
+    def __delitem__(self, name: str) -> None:
+        key = name.lower()
+        self._fields = [field for field in self._fields if field[0].lower() != key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.lower() for name, _ in self._fields))
+
+    def __len__(self) -> int:
+        return len({name.lower() for name, _ in self._fields})
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(name.lower() == field[0].lower() for field in self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Headers):
+            return NotImplemented
+        return [(n.lower(), v) for n, v in self._fields] == [(n.lower(), v) for n, v in other._fields]
+
+    def __repr__(self) -> str:
+        return f"Headers({self._fields!r})"
+
+    def __str__(self) -> str:
+        return "".join(f"{name}: {value}\r\n" for name, value in self._fields) + "\r\n"
+
+    def update(self, fields: Any = (), /, **more: str) -> None:
+        """Add fields; those that are here already stay."""
+        if isinstance(fields, Headers):
+            fields = fields.raw_items()
+        elif isinstance(fields, Mapping):
+            fields = fields.items()
+        for name, value in [*fields, *more.items()]:
+            self[name] = value
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of a header, in their order; empty when it is not there."""
+        key = name.lower()
+        return [value for field, value in self._fields if field.lower() == key]
+
+    def raw_items(self) -> Iterator[tuple[str, str]]:
+        """All fields as they are, repeated names included."""
+        return iter(self._fields)
+
+    def copy(self) -> Headers:
+        """A copy that can be changed alone."""
+        return Headers(self)
+
+    def tokens(self, name: str) -> list[str]:
+        """The elements of a comma-separated header, over all its fields (RFC 9110 section 5.6.1)."""
+        return [part for value in self.get_all(name) for part in map(str.strip, value.split(",")) if part]
+
+
+@dataclasses.dataclass
+class Request:
+    """The head of an HTTP request.
+
+    Attributes:
+        path: the request target: path and query.
+        headers: its header fields.
+        method: ``GET`` for a WebSocket handshake (RFC 6455 section 4.1).
+        http_version: ``1.1`` for a WebSocket handshake.
+    """
+
+    path: str
+    headers: Headers
+    method: str = "GET"
+    http_version: str = "1.1"
+
+
+@dataclasses.dataclass
+class Response:
+    """An HTTP response. For the answer 101 the body is empty."""
+
+    status_code: int
+    reason_phrase: str
+    headers: Headers
+    body: bytes = b""
+
+
+def make_response(status: int, text: str, headers: HeadersLike | None = None) -> Response:
+    """A plain text response with the headers that it needs; any of them may be replaced afterwards.
+
+    Raises:
+        ValueError: not an HTTP status of an answer that ends the request.
+    """
+    try:
+        status = http.HTTPStatus(status)
+    except ValueError:
+        if not 200 <= status <= 599:
+            raise ValueError(f"{status!r} isn't the status of an HTTP response") from None
+    if status < 200:
+        raise ValueError(f"{int(status)} isn't the status of a response that ends the request")
+    body = text.encode()
+    fields = Headers(
+        [
+            ("Date", formatdate(usegmt=True)),
+            ("Connection", "close"),
+            ("Content-Length", str(len(body))),
+            ("Content-Type", "text/plain; charset=utf-8"),
+        ]
+    )
+    fields.update(headers or ())
+    return Response(int(status), status.phrase if isinstance(status, http.HTTPStatus) else "", fields, body)
+
+
+class ServerHTTP:
+    """The server's half: bytes to one `Request`, one `Response` to bytes."""
+
+    def __init__(self, max_header_size: int) -> None:
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=max_header_size)
+        self._max_size = max_header_size
+        self._received = 0
+        self._head_only = False
+
+    def receive(self, data: Buffer) -> Request | None:
+        """Take bytes; the request once its head is complete.
+
+        Raises:
+            InvalidMessage: it is not HTTP, or has a body, or no Host header or two (RFC 9112 section 3.2).
+            HeadersTooLarge: too many bytes or fields.
+        """
+        event = _feed(self._h11, data)
+        self._received += len(data)
+        if not isinstance(event, h11.Request):
+            return None
+        # h11 limits a head that is incomplete; one that came whole in a large read is for us to measure.
+        if self._received - len(self._h11.trailing_data[0]) > self._max_size:
+            raise HeadersTooLarge(f"an HTTP head of more than {self._max_size} bytes")
+        request = Request(
+            event.target.decode("ascii"), _headers(event), event.method.decode("ascii"), event.http_version.decode()
+        )
+        self._head_only = request.method == "HEAD"
+        # A body is refused, never read: what follows the head belongs to the WebSocket connection.
+        if request.headers.get_all("Transfer-Encoding") or request.headers.get_all("Content-Length") not in ([], ["0"]):
+            raise InvalidMessage("a request with a body can't be answered here")
+        _next(self._h11)  # the end of the message, which is here already
+        return request
+
+    def receive_more(self, data: Buffer) -> None:
+        """Take bytes that came before the request was answered; they follow the answer.
+
+        Raises:
+            HeadersTooLarge: more of them than a head may have.
+        """
+        self._h11.receive_data(bytes(data))
+        if len(self._h11.trailing_data[0]) > self._max_size:
+            raise HeadersTooLarge("too much data before the handshake was answered")
+
+    def upgrade(self, headers: Headers) -> tuple[list[Buffer], bytes]:
+        """The bytes of the answer 101, and those that came behind the request."""
+        event = h11.InformationalResponse(status_code=101, headers=_pairs(headers), reason=b"Switching Protocols")
+        data = _sent(self._h11, event)
+        return [data], self._h11.trailing_data[0]
+
+    def respond(self, response: Response) -> list[Buffer]:
+        """The bytes of any other answer, after which the connection is closed.
+
+        Raises:
+            ValueError: h11 cannot send it; the message says why.
+        """
+        fields = [(name, value) for name, value in response.headers.raw_items() if name.lower() not in _HOP]
+        body = b"" if response.status_code in (204, 304) else response.body
+        if response.status_code != 204:
+            fields.append(("Content-Length", str(len(body))))
+        fields.append(("Connection", "close"))
+        head = h11.Response(
+            status_code=response.status_code,
+            headers=_pairs(Headers(fields)),
+            reason=response.reason_phrase.encode("latin-1", "replace"),
+        )
+        data = _sent(self._h11, head)
+        if body and not self._head_only:
+            data += _sent(self._h11, h11.Data(data=body))
+        return [data]
+
+
+# These the framing of the answer decides, not its author (RFC 9112 section 6).
+_HOP = frozenset({"content-length", "connection", "transfer-encoding", "keep-alive"})
+
+
+class ClientHTTP:
+    """The client's half: one `Request` to bytes, bytes to one `Response`."""
+
+    def __init__(self, max_header_size: int) -> None:
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=max_header_size)
+        self._response: Response | None = None
+
+    def request(self, request: Request) -> bytes:
+        """The bytes of the request."""
+        event = h11.Request(method=request.method, target=request.path, headers=_pairs(request.headers))
+        return _sent(self._h11, event) + _sent(self._h11, h11.EndOfMessage())
+
+    def receive(self, data: Buffer, eof: bool = False) -> Response | None:
+        """Take bytes; the response once it is complete. Of a refusal's body the beginning is kept.
+
+        Raises:
+            InvalidMessage: it is not HTTP, or ends too early.
+            HeadersTooLarge: too many bytes or fields.
+        """
+        event = _feed(self._h11, data, eof)
+        while True:
+            if isinstance(event, h11.InformationalResponse):
+                if event.status_code == 101:
+                    return _response(event)
+            elif isinstance(event, h11.Response):
+                self._response = _response(event)
+            elif isinstance(event, h11.Data) and self._response is not None:
+                self._response.body += bytes(event.data)
+                if len(self._response.body) >= MAX_REFUSAL_BODY:
+                    self._response.body = self._response.body[:MAX_REFUSAL_BODY]
+                    return self._response
+            elif isinstance(event, h11.EndOfMessage):
+                return self._response
+            elif eof and self._response is not None:
+                return self._response  # a body cut short: its beginning tells more than an error would
+            elif eof:
+                raise InvalidMessage("the connection was closed before the response was complete")
+            else:
+                return None
+            event = _next(self._h11)
+
+    @property
+    def leftover(self) -> bytes:
+        """The bytes that came behind the answer 101."""
+        return self._h11.trailing_data[0]
+
+
+def _feed(connection: h11.Connection, data: Buffer, eof: bool = False) -> Any:
+    if data:
+        connection.receive_data(bytes(data))
+    if eof:
+        try:
+            connection.receive_data(b"")
+        except (h11.RemoteProtocolError, RuntimeError) as error:
+            raise InvalidMessage(str(error)) from None
+    return _next(connection)
+
+
+def _next(connection: h11.Connection) -> Any:
+    try:
+        return connection.next_event()
+    except h11.RemoteProtocolError as error:
+        if error.error_status_hint == 431:
+            raise HeadersTooLarge("the HTTP head is larger than the limit") from None
+        raise InvalidMessage(f"not a valid HTTP/1.1 message: {error}") from None
+
+
+def _sent(connection: h11.Connection, event: Any) -> bytes:
+    try:
+        data = connection.send(event)
+    except h11.LocalProtocolError as error:
+        raise ValueError(str(error)) from None
+    return data or b""
+
+
+def _headers(event: h11.Request | h11.InformationalResponse | h11.Response) -> Headers:
+    fields = event.headers.raw_items()
+    if len(fields) > MAX_HEADERS:
+        raise HeadersTooLarge(f"more than {MAX_HEADERS} header fields")
+    headers = Headers()
+    # h11 has checked them; a second check of each octet would double the work of a handshake.
+    headers._fields = [(name.decode("ascii"), value.decode("latin-1")) for name, value in fields]
+    return headers
+
+
+def _pairs(headers: Headers) -> list[tuple[bytes, bytes]]:
+    try:
+        return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.raw_items()]
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a header value has a character outside of latin-1: {error.object!r}") from None
+
+
+def _response(event: h11.InformationalResponse | h11.Response) -> Response:
+    return Response(event.status_code, event.reason.decode("latin-1"), _headers(event))

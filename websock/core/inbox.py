@@ -1,0 +1,110 @@
+"""Received messages that wait for the application, the same in every adapter."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ..exceptions import ConcurrencyError
+from ..typing import Data
+from .codec import Fragment
+from .protocol import Protocol
+
+__all__ = ["Inbox"]
+
+BACKLOG: Final = 2**22  # received octets that may wait, whatever the number of messages
+
+
+class Inbox(collections.deque[Any]):
+    """A queue of messages, and of `Fragment` parts while one is streamed.
+
+    Args:
+        limit: messages that may wait before reading should pause; None for no limit.
+
+    Attributes:
+        streaming: a consumer takes the next message in parts.
+    """
+
+    __slots__ = ("_begun", "_limit", "_octets", "_skip", "streaming")
+
+    def __init__(self, limit: int | None) -> None:
+        super().__init__()
+        self._limit = limit
+        self._octets = 0  # received since the inbox was empty
+        self._skip = False  # drop the parts of a message whose stream was abandoned
+        self._begun = False  # a part of the streamed message was taken
+        self.streaming = False
+
+    def add(self, items: Iterable[Any], octets: int) -> None:
+        """Put in what one read brought: the messages, and how many octets it had."""
+        if self._skip:
+            items = self._without_skipped(items)
+        self.extend(items)
+        self._octets += octets
+
+    def take(self) -> Any:
+        """The next item; there must be one."""
+        item = self.popleft()
+        if not self:
+            self._octets = 0
+        return item
+
+    @property
+    def full(self) -> bool:
+        """Reading should pause."""
+        return bool(self) and (self._octets > BACKLOG or (self._limit is not None and len(self) > self._limit))
+
+    @property
+    def low(self) -> bool:
+        """Reading can go on after a pause: well below the limit, so that it does not pause again at once."""
+        return not self or (self._octets <= BACKLOG and self._limit is not None and len(self) <= self._limit // 4)
+
+    def start_stream(self, protocol: Protocol) -> None:
+        """The next message is to come in parts.
+
+        Raises:
+            ConcurrencyError: that is so already.
+        """
+        if self.streaming:
+            raise ConcurrencyError("recv_streaming is running already")
+        self.streaming = True
+        self._begun = False
+        if not self and (part := protocol.stream(True)) is not None:
+            self.append(part)
+
+    def take_part(self) -> tuple[Data, bool]:
+        """The next part of the streamed message, and whether it is the last."""
+        item = self.take()
+        self._begun = True
+        if isinstance(item, Fragment):
+            self.streaming = not item.last
+            return item.data, item.last
+        self.streaming = False
+        return item, True  # it was here whole before the stream began
+
+    def stop_stream(self, protocol: Protocol) -> None:
+        """Nobody wants the rest: drop it. A message of which nothing was taken stays, and is whole again."""
+        if not self.streaming:
+            return
+        self.streaming = False
+        if not self._begun and not self:
+            protocol.stream(False)
+        elif not self._begun and not isinstance(self[0], Fragment):
+            pass
+        elif not self._begun and self[0].last:
+            self[0] = self[0].data
+        else:
+            self._skip = True
+            kept = self._without_skipped(self)
+            self.clear()
+            self.extend(kept)
+
+    def _without_skipped(self, items: Iterable[Any]) -> list[Any]:
+        kept = []
+        for item in items:
+            if self._skip and isinstance(item, Fragment):
+                self._skip = not item.last
+            else:
+                kept.append(item)
+        return kept

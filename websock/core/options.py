@@ -1,0 +1,135 @@
+"""All protocol settings of a connection: one frozen object, checked once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypedDict
+
+__all__ = ["SAME_ORIGIN", "OptionKeywords", "Options"]
+
+
+class _SameOrigin:
+    """The default of ``origins``: a browser's page may connect to the server that it came from, and to no other."""
+
+    def __repr__(self) -> str:
+        return "SAME_ORIGIN"
+
+    def __reduce__(self) -> str:
+        return "SAME_ORIGIN"
+
+
+SAME_ORIGIN: Final = _SameOrigin()
+
+Origins = Sequence["str | re.Pattern[str] | None"] | _SameOrigin | None
+
+
+class OptionKeywords(TypedDict, total=False):
+    """The fields of `Options`, as keywords of ``connect`` and ``serve``: their one list for type checkers."""
+
+    subprotocols: Sequence[str] | None
+    compression: str | None
+    max_size: int | None
+    max_queue: int | None
+    write_limit: int
+    max_header_size: int
+    open_timeout: float | None
+    ping_interval: float | None
+    ping_timeout: float | None
+    close_timeout: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of a connection, for both roles.
+
+    Attributes:
+        subprotocols: those that we speak, best first (RFC 6455 section 1.9).
+        origins: server only. `SAME_ORIGIN`: an Origin header must name the host of the request; None: not looked at;
+            a sequence: the origins allowed, as strings or compiled patterns; None in it allows requests without one.
+        compression: reserved for permessage-deflate (RFC 7692); nothing is negotiated yet.
+        max_size: bytes that a received message may have; None for no limit.
+        max_queue: received messages that wait for the application before reading is paused; None for no limit.
+        write_limit: bytes that wait to be written before ``send`` waits.
+        max_header_size: bytes of the peer's HTTP head.
+        open_timeout: seconds for everything before the connection is open, counted from the TCP connection.
+        ping_interval: seconds between keepalive pings; None for none.
+        ping_timeout: seconds without a byte from the peer after a keepalive ping; None to wait for ever.
+        close_timeout: seconds that closing may take once our Close is sent; None to wait for ever.
+
+    Raises:
+        TypeError: a value of a wrong type.
+        ValueError: a value out of its range.
+    """
+
+    subprotocols: Sequence[str] | None = None
+    origins: Origins = SAME_ORIGIN
+    compression: str | None = "deflate"
+    max_size: int | None = 2**20
+    max_queue: int | None = 16
+    write_limit: int = 2**15
+    max_header_size: int = 2**14
+    open_timeout: float | None = 10
+    ping_interval: float | None = 20
+    ping_timeout: float | None = 20
+    close_timeout: float | None = 10
+
+    def __post_init__(self) -> None:
+        for name, least, optional in _NUMBERS:
+            value = getattr(self, name)
+            if value is None and optional:
+                continue
+            wanted = float | int if name.endswith(("_timeout", "_interval")) else int
+            if not isinstance(value, wanted) or isinstance(value, bool):
+                raise TypeError(f"{name} must be a number{' or None' if optional else ''}, not {value!r}")
+            if not value >= least:
+                raise ValueError(f"{name} must be at least {least}, not {value!r}")
+        if self.ping_interval == 0:
+            raise ValueError("ping_interval must be more than 0; None turns keepalive off")
+        if self.compression not in (None, "deflate"):
+            raise ValueError(f"compression must be None or 'deflate', not {self.compression!r}")
+        if isinstance(self.subprotocols, str):
+            raise TypeError("subprotocols must be a list of strings, not one string")
+        for name in self.subprotocols or ():
+            if not is_token(name):
+                raise ValueError(f"subprotocol {name!r} isn't a token (RFC 6455 section 4.1)")
+        if isinstance(self.origins, str):
+            raise TypeError("origins must be a list of strings, not one string")
+
+
+# Name, least value, whether None is a value.
+_NUMBERS = (
+    ("max_size", 0, True),
+    ("max_queue", 1, True),
+    ("write_limit", 1, False),
+    ("max_header_size", 256, False),
+    ("open_timeout", 0, True),
+    ("ping_interval", 0, True),
+    ("ping_timeout", 0, True),
+    ("close_timeout", 0, True),
+)
+
+# The characters of a token: RFC 9110 section 5.6.2.
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def is_token(text: str) -> bool:
+    """Whether `text` is a token as HTTP defines it (RFC 9110 section 5.6.2)."""
+    return bool(text) and _TOKEN.issuperset(text)
+
+
+def options_from(keywords: Mapping[str, Any], caller: str, known: Iterable[str]) -> Options:
+    """The `Options` for the keywords that `caller` did not take itself.
+
+    Raises:
+        TypeError: a keyword that is neither an option nor in `known`; the message names the nearest one.
+    """
+    fields = [field.name for field in dataclasses.fields(Options)]
+    for name in keywords:
+        if name not in fields:
+            near = difflib.get_close_matches(name, sorted({*fields, *known}), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{caller} has no option {name!r}{hint}")
+    return Options(**keywords)

@@ -1,0 +1,525 @@
+"""An open WebSocket connection without any I/O: feed it bytes and the time, take messages and buffers.
+
+Strategy: `receive` returns messages and never raises for what the peer did. A Close frame or a broken rule that
+follows messages must not overtake the answers of the application, so it waits in ``unsettled`` until the adapter calls
+`settle`: when the application has taken the messages in front of it and comes back for more, at once when there were
+none, and after `SETTLE_TIME` seconds in any case (`tick` sees to that).
+
+Time is a number that the adapter brings to `tick`, which does what is due and returns when to call next. Whatever
+changes a deadline sets ``wants_tick``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import enum
+import os
+from collections.abc import Callable
+from typing import Final
+
+from ..exceptions import (
+    ConcurrencyError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    KeepaliveTimeout,
+    ProtocolError,
+)
+from ..spec import MAX_CONTROL, CloseCode, Opcode
+from ..typing import Buffer, Data
+from .closing import Close
+from .codec import Decoder, Fragment, encode
+from .options import Options
+
+__all__ = ["Protocol", "State"]
+
+_TEXT, _BINARY, _CONT = int(Opcode.TEXT), int(Opcode.BINARY), int(Opcode.CONT)
+
+SETTLE_TIME: Final = 1.0  # seconds that a Close or a failure waits for an application that does not read
+LINGER_TIME: Final = 1.0  # seconds that we go on reading after we failed a connection, so that our Close is not lost
+MAX_PONGS: Final = 16  # Pongs that wait to be written; then only the last one counts (RFC 6455 section 5.5.3)
+
+
+class State(enum.IntEnum):
+    """States of a connection. ``CONNECTING`` is a handshake's: a `Protocol` begins ``OPEN``."""
+
+    CONNECTING = 0
+    OPEN = 1
+    CLOSE_SENT = 2
+    CLOSE_RECEIVED = 3
+    ENDING = 4
+    CLOSED = 5
+
+
+class _Step(enum.Enum):
+    SEND_CLOSE = enum.auto()
+    RECV_CLOSE = enum.auto()
+    FAIL = enum.auto()
+    EOF = enum.auto()
+    TIMEOUT = enum.auto()
+
+
+# What is not here is refused.
+_NEXT: Final = {
+    (State.OPEN, _Step.SEND_CLOSE): State.CLOSE_SENT,
+    (State.OPEN, _Step.RECV_CLOSE): State.CLOSE_RECEIVED,
+    (State.CLOSE_SENT, _Step.RECV_CLOSE): State.ENDING,
+    (State.CLOSE_RECEIVED, _Step.SEND_CLOSE): State.ENDING,
+    (State.OPEN, _Step.FAIL): State.ENDING,
+    (State.CLOSE_SENT, _Step.FAIL): State.ENDING,
+    (State.CLOSE_RECEIVED, _Step.FAIL): State.ENDING,
+    (State.CLOSE_SENT, _Step.TIMEOUT): State.CLOSED,
+    (State.ENDING, _Step.TIMEOUT): State.CLOSED,
+    **{(state, _Step.EOF): State.CLOSED for state in State},
+}
+
+_OK_CODES: Final = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD})
+
+
+class Protocol:
+    """An open connection (RFC 6455 sections 5 to 7).
+
+    Args:
+        server: our role. A server's peer masks, and a server closes the TCP connection first (section 7.1.1).
+        options: limits and timeouts.
+        subprotocol: what the opening handshake agreed on.
+
+    Attributes:
+        state: where the connection is.
+        close_sent: our Close frame, once it is queued.
+        close_received: the peer's Close frame, once it is settled.
+        unsettled: a Close or a broken rule that waits for `settle`.
+        wants_tick: a deadline has changed: call `tick`.
+        wants_eof: after writing `outgoing`, shut down our direction and go on reading; `tick` ends that.
+        wants_close: after writing `outgoing`, close the transport.
+        masks: whether we mask what we send: we are a client.
+        timed_out: the time for closing is over: do not wait for what is not written.
+        latency: seconds that the last keepalive ping took, 0.0 before the first.
+        queued: bytes in `outgoing`.
+    """
+
+    __slots__ = (
+        "_cause", "_close_due", "_decode", "_decoder", "_eof", "_heard", "_held", "_last_pong", "_out",
+        "_part_opcode", "_part_utf8", "_paused_at", "_ping_due", "_pings", "_pong_due", "_pong_of", "_pongs",
+        "_received_first", "_server", "_settle_due", "close_received", "close_sent", "latency", "masks", "options",
+        "queued", "state", "subprotocol", "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick",
+    )  # fmt: skip
+
+    def __init__(self, *, server: bool, options: Options | None = None, subprotocol: str | None = None) -> None:
+        self.options = options or Options()
+        self.subprotocol = subprotocol
+        self.state = State.OPEN
+        self.close_sent: Close | None = None
+        self.close_received: Close | None = None
+        self.unsettled: Close | ProtocolError | None = None
+        self.wants_tick = True
+        self.wants_eof = False
+        self.wants_close = False
+        self.timed_out = False
+        self.latency = 0.0
+        self.queued = 0
+        self._server = server
+        self.masks = not server
+        self._decoder = Decoder(self._on_control, masked=server, max_size=self.options.max_size)
+        self._decode = self._decoder.decode
+        self._out: list[Buffer] = []
+        self._held: list[Buffer] = []  # whole messages that wait for the end of a fragmented one
+        self._part_opcode = 0  # opcode of the fragmented message that we are sending, 0 without one
+        self._part_utf8: codecs.IncrementalDecoder | None = None  # checks bytes that the caller calls text
+        self._pongs = 0  # Pongs in _out
+        self._last_pong = 0  # where in _out the last one stands
+        self._pings: dict[bytes, Callable[[], None] | float | None] = {}
+        self._received_first: bool | None = None  # which Close was first: the peer's or ours
+        self._cause: BaseException | None = None  # why, when it was not a closing handshake
+        self._eof = False
+        self._heard = False  # something came since the last keepalive ping
+        self._paused_at: float | None = None  # when the adapter stopped reading
+        self._ping_due: float | None = None
+        self._pong_due: float | None = None
+        self._pong_of: float | None = None  # when the ping was sent whose Pong has come
+        self._settle_due: float | None = None
+        self._close_due: float | None = None
+
+    # What the peer sends.
+
+    def receive(self, data: Buffer) -> list[Data]:
+        """Take bytes from the peer, return the messages that they complete. Never raises for what the peer did.
+
+        After a Close frame or a broken rule nothing more is decoded, and ``unsettled`` is set.
+        """
+        self._heard = True
+        messages = self._decode(data)
+        if self._decoder.failure is not None and self.state < State.ENDING and self.unsettled is None:
+            self._unsettle(self._decoder.failure)
+        return messages
+
+    def stream(self, on: bool) -> Fragment | None:
+        """Let the next message come in parts: see `Decoder.stream`."""
+        return self._decoder.stream(on)
+
+    def receive_eof(self) -> None:
+        """The peer ended its direction of the transport."""
+        if self.unsettled is not None:
+            self._eof = True  # the application may still answer the messages before the Close
+        elif self.state is not State.CLOSED:
+            self._closed(_Step.EOF)
+
+    def lost(self, cause: BaseException | None = None) -> None:
+        """The transport is gone in both directions; `cause` is the error, if it was one."""
+        if self.state is not State.CLOSED:
+            self.settle()
+            if self._cause is None:
+                self._cause = cause
+        if self.state is not State.CLOSED:
+            self._closed(_Step.EOF)
+
+    def settle(self) -> None:
+        """The application has taken every message before a Close or a broken rule, or will not in time: act on it.
+
+        Nothing unsettled: nothing happens.
+        """
+        unsettled, self.unsettled = self.unsettled, None
+        if isinstance(unsettled, Close):
+            self._enter(_Step.RECV_CLOSE)
+            self.close_received = unsettled
+            if self._received_first is None:
+                self._received_first = True
+            if self.state is State.CLOSE_RECEIVED:
+                self._queue_close(unsettled)  # RFC 6455 section 5.5.1: typically echoing the code
+            self.wants_close = self._server
+        elif unsettled is not None:
+            self._fail(Close(unsettled.code, str(unsettled)), unsettled)
+        if self._eof and self.state is not State.CLOSED:
+            self._closed(_Step.EOF)
+
+    def _unsettle(self, what: Close | ProtocolError) -> None:
+        self.unsettled = what
+        self.wants_tick = True
+        if self.state is State.CLOSE_SENT:
+            self.settle()  # we send nothing more, so there is no answer to wait for
+
+    def _on_control(self, opcode: int, payload: bytes) -> None:
+        if opcode == Opcode.PING:
+            if self.state is State.OPEN:
+                self._queue_pong(payload)
+        elif opcode == Opcode.PONG:
+            self._match_pong(payload)
+        else:
+            self._unsettle(Close.parse(payload))
+
+    def _queue_pong(self, payload: bytes) -> None:
+        frame = b"".join(encode(Opcode.PONG, payload, masked=self.masks))
+        if self._pongs < MAX_PONGS:
+            self._pongs += 1
+            self._last_pong = len(self._out)
+            self._out.append(frame)
+            self.queued += len(frame)
+        else:
+            self.queued += len(frame) - len(self._out[self._last_pong])
+            self._out[self._last_pong] = frame
+
+    def _match_pong(self, payload: bytes) -> None:
+        """A Pong answers its Ping and all before it (RFC 6455 section 5.5.3)."""
+        if payload not in self._pings:
+            return  # unsolicited: section 5.5.3 allows it
+        for sent in list(self._pings):
+            waiting = self._pings.pop(sent)
+            if isinstance(waiting, float):
+                self._pong_of = waiting
+                self.wants_tick = True
+            elif waiting is not None:
+                waiting()
+            if sent == payload:
+                return
+
+    # What we send.
+
+    def send(self, message: str | Buffer, *, text: bool | None = None) -> None:
+        """Queue one message: ``str`` as text, bytes as binary, or as `text` says (RFC 6455 section 5.6).
+
+        While a message is being sent in parts, whole ones wait behind it (section 5.4 forbids mixing).
+
+        Raises:
+            ConnectionClosed: the connection is not open for sending.
+            TypeError: neither text nor bytes.
+            ValueError: `text` is true for bytes that are not UTF-8, or a ``str`` cannot be encoded.
+        """
+        if self.state is not State.OPEN:
+            raise self.closed()
+        if type(message) is str and text is not False:
+            opcode = _TEXT
+            payload: Buffer = message.encode()
+        else:
+            opcode, payload = payload_of(message, text)
+            if opcode == _TEXT and not isinstance(message, str):
+                str(payload, "utf-8")
+        buffers = encode(opcode, payload, masked=self.masks)
+        if self._part_opcode:
+            self._held += buffers
+            return
+        self._out += buffers
+        self.queued += len(payload) + 14
+
+    def send_encoded(self, buffers: tuple[Buffer, ...]) -> None:
+        """Queue a whole message that `encode` made for this role: a broadcast encodes once.
+
+        Raises:
+            ConnectionClosed: the connection is not open for sending.
+        """
+        if self.state is not State.OPEN:
+            raise self.closed()
+        if self._part_opcode:
+            self._held += buffers
+            return
+        self._out += buffers
+        self.queued += sum(map(len, buffers))
+
+    def send_part(self, part: str | Buffer, *, last: bool, text: bool | None = None) -> None:
+        """Queue one fragment of a message (RFC 6455 section 5.4). The first one decides between text and binary.
+
+        Raises:
+            ConnectionClosed: the connection is not open for sending.
+            TypeError: neither text nor bytes, or not what the first part was.
+            ValueError: bytes that are to be text are not UTF-8 (checked over the whole message).
+        """
+        if self.state is not State.OPEN:
+            raise self.closed()
+        opcode, payload = payload_of(part, text)
+        if self._part_opcode and opcode != self._part_opcode:
+            raise TypeError("all parts of a message must be of one type: text or bytes")
+        if opcode == _TEXT and not isinstance(part, str):
+            self._part_utf8 = self._part_utf8 or codecs.getincrementaldecoder("utf-8")()
+            self._part_utf8.decode(bytes(payload), last)
+        buffers = encode(_CONT if self._part_opcode else opcode, payload, masked=self.masks, fin=last)
+        self._out += buffers
+        self.queued += len(payload) + 14
+        self._part_opcode = opcode
+        if last:
+            self._part_opcode = 0
+            self._part_utf8 = None
+            self._out += self._held
+            self.queued += sum(map(len, self._held))
+            self._held = []
+
+    @property
+    def sending_parts(self) -> bool:
+        """Whether a message that was begun with `send_part` has not ended."""
+        return self._part_opcode != 0
+
+    def ping(self, payload: str | Buffer | None = None, on_pong: Callable[[], None] | None = None) -> None:
+        """Queue a Ping (RFC 6455 section 5.5.2); `on_pong` is called when it, or a later one, is answered.
+
+        Raises:
+            ConnectionClosed: the connection is not open for sending.
+            ConcurrencyError: a Ping with this payload waits for its Pong already.
+            ValueError: more than 125 octets.
+        """
+        if self.state is not State.OPEN:
+            raise self.closed()
+        octets = os.urandom(4) if payload is None else _control_payload(payload)
+        while octets in self._pings:
+            if payload is not None:
+                raise ConcurrencyError("a ping with the same payload waits for its pong")
+            octets = os.urandom(4)
+        self._pings[octets] = on_pong
+        self._queue_control(Opcode.PING, octets)
+
+    def pong(self, payload: str | Buffer = b"") -> None:
+        """Queue an unsolicited Pong (RFC 6455 section 5.5.3).
+
+        Raises:
+            ConnectionClosed: the connection is not open for sending.
+            ValueError: more than 125 octets.
+        """
+        if self.state is not State.OPEN:
+            raise self.closed()
+        self._queue_control(Opcode.PONG, _control_payload(payload))
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Start the closing handshake (RFC 6455 section 7.1.2). Called again, or too late: nothing happens.
+
+        Raises:
+            ValueError: a code that may not be sent, or a reason of more than 123 octets.
+        """
+        close = Close(code, reason)
+        close.serialize()
+        self.settle()
+        if self.state is State.OPEN:
+            self._received_first = False
+            self._queue_close(close)
+
+    def fail(self, code: int, reason: str = "", cause: BaseException | None = None) -> None:
+        """Give the connection up (RFC 6455 section 7.1.7): send a Close and do not wait for the peer's.
+
+        Raises:
+            ValueError: a code that may not be sent, or a reason of more than 123 octets.
+        """
+        close = Close(code, reason)
+        close.serialize()
+        self.settle()
+        if self.state < State.ENDING:
+            self._fail(close, cause)
+
+    def _fail(self, close: Close, cause: BaseException | None) -> None:
+        self._cause = cause
+        self._decoder.stop()
+        if self.state is State.OPEN:
+            self._received_first = False
+            self._queue_close(close, _Step.FAIL)
+        else:
+            self._enter(_Step.FAIL)
+        self.wants_eof = True
+
+    def _queue_close(self, close: Close, step: _Step = _Step.SEND_CLOSE) -> None:
+        self.close_sent = close
+        self._enter(step)
+        self._queue_control(Opcode.CLOSE, close.serialize())
+        self._held = []  # they would have followed a message that now never ends
+
+    def _queue_control(self, opcode: int, payload: bytes) -> None:
+        frame = b"".join(encode(opcode, payload, masked=self.masks))
+        self._out.append(frame)
+        self.queued += len(frame)
+
+    def outgoing(self) -> list[Buffer]:
+        """Take the buffers to write, in this order; empty when there is nothing."""
+        buffers = self._out
+        if buffers:
+            self._out = []
+            self.queued = 0
+            self._pongs = 0
+        return buffers
+
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether `outgoing` would return something."""
+        return bool(self._out)
+
+    # Time.
+
+    def tick(self, now: float) -> float | None:
+        """Tell the time, in seconds of a clock that never goes back; do what is due.
+
+        Returns when to call next, or None when no deadline runs. Call it once at the beginning, at that time, and
+        whenever ``wants_tick`` is set.
+        """
+        self.wants_tick = False
+        if self._pong_of is not None:
+            self.latency = now - self._pong_of
+            self._pong_of = None
+        if self.unsettled is not None:
+            if self._settle_due is None:
+                self._settle_due = now + SETTLE_TIME
+            if now < self._settle_due:
+                return self._settle_due
+            self.settle()
+        if self.state is State.OPEN:
+            return self._keepalive(now)
+        return self._close_timer(now)
+
+    def pause(self, now: float) -> None:
+        """The adapter stops reading: from `now` on, silence is ours."""
+        if self._paused_at is None:
+            self._paused_at = now
+
+    def resume(self, now: float) -> None:
+        """The adapter reads again: the peer's time to answer a ping is longer by the pause."""
+        if self._paused_at is not None:
+            if self._pong_due is not None:
+                self._pong_due += now - self._paused_at
+            self._paused_at = None
+            self.wants_tick = True
+
+    def _keepalive(self, now: float) -> float | None:
+        interval = self.options.ping_interval
+        if interval is None:
+            return None
+        if self._ping_due is None:
+            self._ping_due = now + interval
+        if self._pong_due is not None:
+            if self._heard:
+                self._pong_due = None
+            elif self._paused_at is not None:
+                return None  # what was not read cannot count; `resume` is followed by a tick
+            elif now < self._pong_due:
+                # Also when the next ping is due: while one is unanswered, a second would prove nothing.
+                return self._pong_due
+            else:
+                failure = KeepaliveTimeout()
+                self._fail(Close(failure.code, str(failure)), failure)
+                return self._close_timer(now)
+        if now >= self._ping_due:
+            self._ping_due = now + interval
+            self._heard = False
+            payload = os.urandom(4)
+            self._pings[payload] = float(now)
+            self._queue_control(Opcode.PING, payload)
+            if self.options.ping_timeout is not None:
+                self._pong_due = now + self.options.ping_timeout
+        return self._ping_due if self._pong_due is None else min(self._ping_due, self._pong_due)
+
+    def _close_timer(self, now: float) -> float | None:
+        if self.state is State.CLOSED:
+            return None
+        allowed = self.options.close_timeout
+        if self.wants_eof:
+            allowed = LINGER_TIME if allowed is None else min(LINGER_TIME, allowed)
+        if allowed is None:
+            return None
+        if self._close_due is None:
+            self._close_due = now + allowed
+        elif self.wants_eof:
+            self._close_due = min(self._close_due, now + allowed)
+        if now < self._close_due:
+            return self._close_due
+        if self._cause is None and self.close_received is None:
+            self._cause = TimeoutError(f"no close frame received within {allowed} s")
+        self.timed_out = True
+        self._closed(_Step.TIMEOUT)
+        return None
+
+    # How it ends.
+
+    def _enter(self, step: _Step) -> None:
+        self.state = _NEXT[self.state, step]
+        self.wants_tick = True
+
+    def _closed(self, step: _Step) -> None:
+        self._enter(step)
+        self._decoder.stop()
+        self._held = []
+        self.wants_close = True
+
+    def closed(self) -> ConnectionClosed:
+        """How the connection ended or is ending, as the exception to raise; ``__cause__`` says why if that is known."""
+        order = self._received_first if self.close_received is not None and self.close_sent is not None else None
+        kind: type[ConnectionClosed] = ConnectionClosedError
+        if (
+            self.close_received is not None
+            and self.close_sent is not None
+            and self.close_received.code in _OK_CODES
+            and self.close_sent.code in _OK_CODES
+        ):
+            kind = ConnectionClosedOK
+        error = kind(self.close_received, self.close_sent, order)
+        error.__cause__ = self._cause
+        return error
+
+
+def payload_of(message: str | Buffer, text: bool | None) -> tuple[int, Buffer]:
+    """The opcode and the octets of what a caller wants to send."""
+    if isinstance(message, str):
+        return _BINARY if text is False else _TEXT, message.encode()
+    if isinstance(message, memoryview):
+        if message.itemsize != 1 or not message.c_contiguous:
+            message = message.tobytes()
+    elif not isinstance(message, bytes | bytearray):
+        raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
+    return _TEXT if text else _BINARY, message
+
+
+def _control_payload(payload: str | Buffer) -> bytes:
+    octets = bytes(payload_of(payload, None)[1])
+    if len(octets) > MAX_CONTROL:
+        raise ValueError(f"a control frame carries at most {MAX_CONTROL} octets, not {len(octets)}")
+    return octets

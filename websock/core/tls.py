@@ -1,0 +1,112 @@
+"""TLS as a phase over memory buffers: ciphertext in, plaintext out, and the other way round.
+
+This lets the blocking adapter read in one thread and write in another: all calls on the TLS object are made under one
+lock, none of which does I/O. (CPython's SSLSocket is not safe for that.)
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+
+from ..typing import Buffer
+
+__all__ = ["TLS", "client_context"]
+
+_CHUNK = 65536
+
+
+class TLS:
+    """One TLS connection (RFC 8446).
+
+    Args:
+        context: certificates and settings.
+        server_side: our role.
+        server_hostname: client only: the name to ask for (SNI) and to verify.
+
+    Attributes:
+        done: the handshake is complete.
+        eof: the peer said that it sends nothing more (close_notify).
+    """
+
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+        )
+        self.done = False
+        self.eof = False
+        if not server_side:
+            self._handshake()
+
+    @property
+    def object(self) -> ssl.SSLObject:
+        """For what it tells of the peer: certificate, cipher, ALPN."""
+        return self._object
+
+    def receive(self, data: Buffer) -> bytes:
+        """Take ciphertext, return the plaintext that it completes; empty during the handshake.
+
+        Raises:
+            ssl.SSLError: the handshake failed or the record is damaged; `outgoing` holds the alert for the peer.
+        """
+        self._incoming.write(data)
+        if not self.done:
+            self._handshake()
+            if not self.done:
+                return b""
+        parts = []
+        try:
+            while part := self._object.read(_CHUNK):
+                parts.append(part)
+            self.eof = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.eof = True
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def send(self, buffers: Iterable[Buffer]) -> None:
+        """Encrypt; the ciphertext is in `outgoing`."""
+        for buffer in buffers:
+            if len(buffer):
+                self._object.write(buffer)
+
+    def close(self) -> None:
+        """Say that we send nothing more (close_notify, RFC 8446 section 6.1)."""
+        try:
+            self._object.unwrap()
+        except ssl.SSLError:
+            pass  # the peer's own close_notify has not come, and need not
+
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether `outgoing` would return something."""
+        return self._outgoing.pending > 0
+
+    def outgoing(self) -> list[Buffer]:
+        """Take the ciphertext to write."""
+        return [self._outgoing.read()] if self._outgoing.pending else []
+
+    def _handshake(self) -> None:
+        try:
+            self._object.do_handshake()
+            self.done = True
+        except ssl.SSLWantReadError:
+            pass
+
+
+def client_context(secure: bool, ssl_option: ssl.SSLContext | bool | None) -> ssl.SSLContext | None:
+    """The TLS settings of a client: its own, or the default ones, which verify the server's certificate.
+
+    Raises:
+        ValueError: TLS settings for an address without TLS, or none for one with it.
+    """
+    if not secure:
+        if ssl_option:
+            raise ValueError("ssl= goes with a wss:// address")
+        return None
+    if ssl_option is False:
+        raise ValueError("ssl=False doesn't go with a wss:// address")
+    return ssl_option if isinstance(ssl_option, ssl.SSLContext) else ssl.create_default_context()

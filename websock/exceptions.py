@@ -1,0 +1,369 @@
+"""Every exception that websock raises for what happens on a connection.
+
+::
+
+    WebSocketException
+    +-- ConnectionClosed                the connection is over: .rcvd, .sent, .rcvd_then_sent
+    |   +-- ConnectionClosedOK          both sides said goodbye with 1000, 1001 or no code
+    |   +-- ConnectionClosedError       anything else; __cause__ is the reason where there is one
+    +-- InvalidURI                      you: an address that is not a WebSocket address
+    +-- InvalidState                    you: not possible at this stage of the connection
+    +-- ConcurrencyError                you: two callers where only one can be
+    +-- InvalidHandshake                the peer's opening handshake is refused
+    |   +-- InvalidMessage              it is not HTTP, or is cut short
+    |   |   +-- HeadersTooLarge         more header bytes or fields than the limits
+    |   +-- InvalidMethod               a request that is not GET
+    |   +-- RequestTimeout              no complete request within open_timeout
+    |   +-- ServerClosing               the server stops
+    |   +-- InvalidStatus               the server answered with another status: .response
+    |   +-- InvalidHeader               .name, .value
+    |   |   +-- InvalidHeaderFormat
+    |   |   +-- InvalidHeaderValue
+    |   |   +-- InvalidOrigin
+    |   |   +-- InvalidUpgrade
+    |   +-- NegotiationError            subprotocol or extension: no agreement
+    +-- ProtocolError                   the peer broke a rule of framing: .code, .section
+        +-- ReservedBits, ReservedOpcode, FragmentedControl, ControlTooLong, MissingMask, UnexpectedMask,
+        |   NonMinimalLength, LengthTooBig, UnexpectedContinuation, ExpectedContinuation, InvalidClose
+        +-- InvalidUTF8                 closes with 1007
+        +-- TooManyFragments            closes with 1008
+        +-- PayloadTooBig               closes with 1009
+        +-- KeepaliveTimeout            closes with 1011
+
+Wrong arguments are ``TypeError`` and ``ValueError``; what the network does is ``OSError`` and ``TimeoutError``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from .spec import CloseCode
+
+if TYPE_CHECKING:
+    from .core.closing import Close
+    from .core.http import Response
+
+__all__ = [
+    "ConcurrencyError",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "ControlTooLong",
+    "ExpectedContinuation",
+    "FragmentedControl",
+    "HeadersTooLarge",
+    "InvalidClose",
+    "InvalidHandshake",
+    "InvalidHeader",
+    "InvalidHeaderFormat",
+    "InvalidHeaderValue",
+    "InvalidMessage",
+    "InvalidMethod",
+    "InvalidOrigin",
+    "InvalidState",
+    "InvalidStatus",
+    "InvalidURI",
+    "InvalidUTF8",
+    "InvalidUpgrade",
+    "KeepaliveTimeout",
+    "LengthTooBig",
+    "MissingMask",
+    "NegotiationError",
+    "NonMinimalLength",
+    "PayloadTooBig",
+    "ProtocolError",
+    "ReservedBits",
+    "ReservedOpcode",
+    "RequestTimeout",
+    "ServerClosing",
+    "TooManyFragments",
+    "UnexpectedContinuation",
+    "UnexpectedMask",
+    "WebSocketException",
+]
+
+
+class WebSocketException(Exception):
+    """Base of all exceptions that websock defines."""
+
+
+class ConnectionClosed(WebSocketException):
+    """The connection is closed: nothing more is received and nothing more can be sent.
+
+    Attributes:
+        rcvd: the Close frame that came from the peer, or None.
+        sent: the Close frame that we sent, or None.
+        rcvd_then_sent: True when the peer closed first, False when we did, None unless both frames passed.
+    """
+
+    def __init__(self, rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None = None) -> None:
+        if (rcvd_then_sent is None) != (rcvd is None or sent is None):
+            raise ValueError("rcvd_then_sent tells the order of two Close frames, so it goes with both or none")
+        super().__init__(rcvd, sent, rcvd_then_sent)
+        self.rcvd = rcvd
+        self.sent = sent
+        self.rcvd_then_sent = rcvd_then_sent
+
+    def __str__(self) -> str:
+        if self.rcvd is None and self.sent is None:
+            text = "no close frame received or sent"
+        elif self.sent is None:
+            text = f"received {self.rcvd}; no close frame sent"
+        elif self.rcvd is None:
+            text = f"sent {self.sent}; no close frame received"
+        elif self.rcvd_then_sent:
+            text = f"received {self.rcvd}; then sent {self.sent}"
+        else:
+            text = f"sent {self.sent}; then received {self.rcvd}"
+        return f"{text}: {self.__cause__}" if self.__cause__ is not None and str(self.__cause__) else text
+
+    @property
+    def code(self) -> int:
+        """The code in the peer's Close frame; 1006 when none came (RFC 6455 section 7.1.5)."""
+        return CloseCode.ABNORMAL_CLOSURE if self.rcvd is None else self.rcvd.code
+
+    @property
+    def reason(self) -> str:
+        """The reason in the peer's Close frame; empty when none came (RFC 6455 section 7.1.6)."""
+        return "" if self.rcvd is None else self.rcvd.reason
+
+
+class ConnectionClosedOK(ConnectionClosed):
+    """Closed as agreed: both Close frames passed, with 1000, 1001 or no code."""
+
+
+class ConnectionClosedError(ConnectionClosed):
+    """Closed by an error: a code that tells of one, or no complete closing handshake."""
+
+
+class InvalidURI(WebSocketException, ValueError):
+    """Not a WebSocket address (RFC 6455 section 3): ``.uri``, ``.problem``."""
+
+    def __init__(self, uri: str, problem: str) -> None:
+        super().__init__(uri, problem)
+        self.uri = uri
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.uri!r} isn't a valid URI: {self.problem}"
+
+
+class InvalidState(WebSocketException, RuntimeError):
+    """Something was asked that is not possible at this stage of the connection."""
+
+
+class ConcurrencyError(WebSocketException, RuntimeError):
+    """Two callers do at the same time what only one of them can do."""
+
+
+class InvalidHandshake(WebSocketException):
+    """The opening handshake failed because of what the peer sent. ``.status`` is what a server answers."""
+
+    status: int = 400
+
+
+class InvalidMessage(InvalidHandshake):
+    """What came is not an HTTP/1.1 message, or is only a part of one."""
+
+
+class HeadersTooLarge(InvalidMessage):
+    """More bytes or fields in the HTTP head than the limits allow (RFC 6585 section 5)."""
+
+    status = 431
+
+
+class InvalidMethod(InvalidHandshake):
+    """A WebSocket handshake is a GET without a body (RFC 6455 section 4.1)."""
+
+    status = 405
+
+
+class RequestTimeout(InvalidHandshake):
+    """A server waited ``open_timeout`` seconds for a complete request (RFC 9110 section 15.5.9)."""
+
+    status = 408
+
+
+class ServerClosing(InvalidHandshake):
+    """A server that stops opens no more connections (RFC 9110 section 15.6.4)."""
+
+    status = 503
+
+
+class InvalidStatus(InvalidHandshake):
+    """The server did not answer 101: ``.response`` is what it said."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response)
+        self.response = response
+
+    def __str__(self) -> str:
+        return f"server rejected WebSocket connection: HTTP {self.response.status_code}"
+
+
+class InvalidHeader(InvalidHandshake):
+    """A header is missing, repeated or wrong: ``.name``, ``.value`` (None when missing)."""
+
+    def __init__(self, name: str, value: str | None = None) -> None:
+        super().__init__(name, value)
+        self.name = name
+        self.value = value
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"missing {self.name} header"
+        if not self.value:
+            return f"empty {self.name} header"
+        return f"invalid {self.name} header: {self.value}"
+
+
+class InvalidHeaderFormat(InvalidHeader):
+    """The header cannot be parsed by the grammar of RFC 6455 section 4.3."""
+
+
+class InvalidHeaderValue(InvalidHeader):
+    """The header can be parsed and says something that is not allowed here."""
+
+
+class InvalidOrigin(InvalidHeader):
+    """A page of this origin may not connect (RFC 6455 section 10.2)."""
+
+    status = 403
+
+    def __init__(self, origin: str | None) -> None:
+        super().__init__("Origin", origin)
+
+
+class InvalidUpgrade(InvalidHeader):
+    """The Upgrade, Connection or Sec-WebSocket-Version header does not ask for WebSocket 13."""
+
+    status = 426
+
+
+class NegotiationError(InvalidHandshake):
+    """Client and server did not agree on a subprotocol or an extension."""
+
+
+class ProtocolError(WebSocketException):
+    """The peer broke a rule of RFC 6455; the connection is failed with ``.code``.
+
+    Every rule has a class of its own, with ``section``, the place in RFC 6455 where it stands.
+    """
+
+    code: int = CloseCode.PROTOCOL_ERROR
+    section: ClassVar[str] = ""
+    text: ClassVar[str] = "protocol error"
+
+    def __init__(self, text: str | None = None, *, code: int | None = None) -> None:
+        super().__init__(text or self.text)
+        if code is not None:
+            self.code = code
+
+
+class ReservedBits(ProtocolError):
+    """RSV1, RSV2 or RSV3 is set and no extension gave it a meaning."""
+
+    section = "5.2"
+    text = "reserved bits must be 0"
+
+
+class ReservedOpcode(ProtocolError):
+    """Opcodes 3 to 7 and 11 to 15 mean nothing yet."""
+
+    section = "5.2"
+    text = "reserved opcode"
+
+
+class FragmentedControl(ProtocolError):
+    """A control frame without FIN."""
+
+    section = "5.5"
+    text = "fragmented control frame"
+
+
+class ControlTooLong(ProtocolError):
+    """A control frame of more than 125 octets."""
+
+    section = "5.5"
+    text = "control frame too long"
+
+
+class MissingMask(ProtocolError):
+    """A client sent an unmasked frame."""
+
+    section = "5.1"
+    text = "a client must mask its frames"
+
+
+class UnexpectedMask(ProtocolError):
+    """A server sent a masked frame."""
+
+    section = "5.1"
+    text = "a server must not mask its frames"
+
+
+class NonMinimalLength(ProtocolError):
+    """A length in more octets than it needs."""
+
+    section = "5.2"
+    text = "length not in its shortest form"
+
+
+class LengthTooBig(ProtocolError):
+    """A 64-bit length with the most significant bit set."""
+
+    section = "5.2"
+    text = "length with the most significant bit set"
+
+
+class UnexpectedContinuation(ProtocolError):
+    """A continuation frame, and no message has begun."""
+
+    section = "5.4"
+    text = "unexpected continuation frame"
+
+
+class ExpectedContinuation(ProtocolError):
+    """A new message began before the fragmented one ended."""
+
+    section = "5.4"
+    text = "expected a continuation frame"
+
+
+class InvalidClose(ProtocolError):
+    """A Close frame of one octet, or with a code that must not travel."""
+
+    section = "5.5.1"
+    text = "invalid close frame"
+
+
+class InvalidUTF8(ProtocolError):
+    """Text, or the reason in a Close frame, that is not UTF-8."""
+
+    code = CloseCode.INVALID_DATA
+    section = "8.1"
+    text = "invalid UTF-8"
+
+
+class TooManyFragments(ProtocolError):
+    """A message in more fragments than the limit."""
+
+    code = CloseCode.POLICY_VIOLATION
+    section = "10.4"
+    text = "too many fragments"
+
+
+class PayloadTooBig(ProtocolError):
+    """A message of more bytes than ``max_size``."""
+
+    code = CloseCode.MESSAGE_TOO_BIG
+    section = "10.4"
+    text = "message too big"
+
+
+class KeepaliveTimeout(ProtocolError):
+    """Nothing came from the peer for ``ping_timeout`` seconds after a keepalive ping."""
+
+    code = CloseCode.INTERNAL_ERROR
+    section = "5.5.2"
+    text = "keepalive ping timeout"

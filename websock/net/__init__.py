@@ -1,0 +1,1 @@
+"""The socket layer: it knows nothing of WebSocket."""

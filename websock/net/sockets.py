@@ -1,0 +1,177 @@
+"""Making sockets: TCP over IPv4 and IPv6, Unix streams, for both adapters."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import time
+
+__all__ = ["connect_tcp", "connect_unix", "listen_tcp", "listen_unix", "unlink_unix"]
+
+_BACKLOG = 1024  # connections that wait to be accepted; the kernel may allow fewer
+
+
+def listen_tcp(
+    host: str | None,
+    port: int,
+    *,
+    backlog: int = _BACKLOG,
+    reuse_port: bool = False,
+    family: socket.AddressFamily = socket.AF_UNSPEC,
+) -> list[socket.socket]:
+    """Listening TCP sockets, one for each address of `host`; None is every address, IPv4 and IPv6.
+
+    With port 0 the system picks one, the same for all.
+
+    Raises:
+        OSError: an address cannot be used; the message names it. Nothing stays open.
+    """
+    infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for kind, _, _, _, address in dict.fromkeys(infos):
+            if listeners and port == 0:
+                address = (address[0], listeners[0].getsockname()[1], *address[2:])
+            try:
+                listener = socket.socket(kind, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno == errno.EAFNOSUPPORT and len(infos) > 1:
+                    continue  # a system without IPv6 still names its addresses
+                raise
+            listeners.append(listener)
+            if os.name == "posix":
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if kind == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                listener.bind(address)
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL and len(infos) > 1 and kind == socket.AF_INET6:
+                    listeners.pop().close()  # IPv6 is compiled in and switched off
+                    continue
+                raise OSError(
+                    error.errno, f"can't listen on {_spell(address)}: {os.strerror(error.errno or 0)}"
+                ) from None
+            listener.listen(backlog)
+        if not listeners:
+            raise OSError(errno.EADDRNOTAVAIL, f"can't listen on {host}:{port}: no usable address")
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def connect_tcp(host: str, port: int, *, timeout: float | None) -> socket.socket:
+    """A TCP connection to the first address of `host` that answers, within `timeout` seconds for all of them.
+
+    Raises:
+        OSError: none answers; TimeoutError when time ran out. The message names host and port.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure: OSError | None = None
+    for index, (family, kind, protocol, _, address) in enumerate(infos):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            if deadline is not None:
+                # What is left is shared, so that one silent address does not use up the time of the others.
+                left = deadline - time.monotonic()
+                sock.settimeout(max(left, 0.001) / (len(infos) - index))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        except OSError as error:
+            sock.close()
+            failure = failure or error
+        except BaseException:
+            sock.close()
+            raise
+    if failure is None:
+        raise OSError(errno.EADDRNOTAVAIL, f"can't connect to {host}:{port}: no address")
+    if isinstance(failure, TimeoutError):
+        raise TimeoutError(f"can't connect to {host}:{port}: timed out")
+    raise type(failure)(failure.errno, f"can't connect to {host}:{port}: {failure.strerror}") from None
+
+
+def listen_unix(path: str | os.PathLike[str], *, backlog: int = _BACKLOG) -> socket.socket:
+    """A listening Unix stream socket. A file that a dead server left is replaced, a living one's never.
+
+    A path that begins with a NUL octet is in Linux' abstract name space and has no file.
+
+    Raises:
+        OSError: the path cannot be used; the message names it.
+    """
+    name = os.fspath(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if not name.startswith("\0"):
+            _remove_stale(name)
+        try:
+            listener.bind(name)
+        except OSError as error:
+            raise OSError(error.errno, f"can't listen on {name}: {error.strerror or error}") from None
+        listener.listen(backlog)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def connect_unix(path: str | os.PathLike[str], *, timeout: float | None) -> socket.socket:
+    """A connection to a Unix stream socket.
+
+    Raises:
+        OSError: it cannot be reached; the message names the path.
+    """
+    name = os.fspath(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(name)
+    except OSError as error:
+        sock.close()
+        raise type(error)(error.errno, f"can't connect to {name}: {error.strerror or error}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def unlink_unix(listener: socket.socket) -> None:
+    """Remove the file of a listening Unix socket before it is closed, if it is still its own."""
+    if listener.family != getattr(socket, "AF_UNIX", None):
+        return
+    name = listener.getsockname()
+    if isinstance(name, str) and name and not name.startswith("\0"):
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+
+
+def _remove_stale(name: str) -> None:
+    try:
+        mode = os.stat(name).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, f"can't listen on {name}: a file that isn't a socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            os.unlink(name)
+            return
+        except OSError:
+            pass  # it answers somehow, so it lives
+    raise OSError(errno.EADDRINUSE, f"can't listen on {name}: a server is listening there")
+
+
+def _spell(address: tuple[object, ...]) -> str:
+    host = f"[{address[0]}]" if ":" in str(address[0]) else address[0]
+    return f"{host}:{address[1]}"

@@ -1,0 +1,136 @@
+"""A connected stream socket for blocking callers: reads and writes never block by themselves, `wait` does."""
+
+from __future__ import annotations
+
+import select
+import selectors
+import socket
+from typing import Final
+
+from ..typing import Buffer
+
+__all__ = ["Stream", "wait_writable"]
+
+READ_SIZE: Final = 2**16
+_GATHER: Final = 64  # buffers in one system call; every system allows more
+
+
+class Stream:
+    """A non-blocking stream socket.
+
+    Several threads may wait and write; who reads and who writes is for the caller to decide. `shutdown` wakes all.
+    """
+
+    __slots__ = ("_buffer", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self._buffer: memoryview | None = None
+
+    def wait(self, *, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
+        """Wait until the socket can be read or written, as asked, for `timeout` seconds at most (None: for ever).
+
+        Returns which of both it is; neither when time ran out.
+        """
+        return _wait(self.sock, read, write, timeout)
+
+    def receive(self) -> bytes | memoryview | None:
+        """What has come: empty at the end of the stream, None when nothing is here. Valid until the next call.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(READ_SIZE))
+        try:
+            size = self.sock.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return None
+        return self._buffer[:size]
+
+    def send(self, buffers: list[Buffer]) -> list[Buffer]:
+        """Write what the system takes of `buffers`; what is left, in order.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        try:
+            if len(buffers) == 1:
+                sent = self.sock.send(buffers[0])
+                total = len(buffers[0])
+                if sent == total:
+                    return []
+                return [memoryview(buffers[0])[sent:]]
+            while buffers:
+                part = buffers[:_GATHER]
+                sent = self.sock.sendmsg(part) if hasattr(self.sock, "sendmsg") else self.sock.send(part[0])
+                buffers = _after(buffers, sent)
+        except (BlockingIOError, InterruptedError):
+            pass
+        return buffers
+
+    def shutdown_write(self) -> None:
+        """Say that nothing more is sent; what was written goes out."""
+        self._shutdown(socket.SHUT_WR)
+
+    def shutdown(self) -> None:
+        """End both directions, which wakes whoever waits."""
+        self._shutdown(socket.SHUT_RDWR)
+
+    def _shutdown(self, how: int) -> None:
+        try:
+            self.sock.shutdown(how)
+        except OSError:
+            pass  # it is shut down already, or was never connected
+
+    def close(self) -> None:
+        """Close the socket; nobody may be waiting."""
+        self.sock.close()
+        self._buffer = None
+
+
+def _after(buffers: list[Buffer], sent: int) -> list[Buffer]:
+    """What is left of `buffers` when `sent` octets of them are gone."""
+    for index, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return [memoryview(buffer)[sent:] if sent else buffer, *buffers[index + 1 :]]
+        sent -= len(buffer)
+    return []
+
+
+def wait_writable(streams: list[Stream], timeout: float) -> None:
+    """Wait until one of `streams` can be written, for `timeout` seconds at most. A closed one counts as that."""
+    with selectors.DefaultSelector() as selector:
+        for stream in streams:
+            try:
+                selector.register(stream.sock, selectors.EVENT_WRITE)
+            except (ValueError, OSError):
+                return
+        selector.select(timeout)
+
+
+if hasattr(select, "poll"):
+
+    def _wait(sock: socket.socket, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
+        poll = select.poll()
+        poll.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+        # poll counts milliseconds: rounded up, so that it does not return just before the deadline.
+        events = poll.poll(None if timeout is None else max(0, -int(-timeout * 1000 // 1)))
+        if not events:
+            return False, False
+        happened = events[0][1]
+        # An error or a hang-up is found by whatever is tried next.
+        broken = bool(happened & ~(select.POLLIN | select.POLLOUT))
+        return (
+            read and (broken or bool(happened & select.POLLIN)),
+            write and (broken or bool(happened & select.POLLOUT)),
+        )
+
+else:  # Windows
+
+    def _wait(sock: socket.socket, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
+        readable, writable, broken = select.select(
+            [sock] if read else [], [sock] if write else [], [sock], None if timeout is None else max(0.0, timeout)
+        )
+        return bool(readable) or (read and bool(broken)), bool(writable) or (write and bool(broken))

@@ -1,0 +1,553 @@
+"""The blocking adapter of an open connection: the caller's own thread is the pump.
+
+Strategy: whoever waits, in ``recv``, in ``close`` or in a ``send`` that the peer does not take, moves octets in both
+directions meanwhile. There is no thread for a connection. Three locks, always taken in this order:
+
+- ``_reading``: held by the one thread that reads from the socket now, also while it waits for it;
+- ``_writing``: held while buffers are handed to the socket, never while waiting for it;
+- ``_state``: guards protocol, inbox and TLS; never held across I/O.
+
+So a thread that reads never waits for one that writes: what it cannot write at once stays for the writer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, overload
+
+from ..core.broadcast import Broadcast
+from ..core.endpoint import Endpoint, converted
+from ..core.inbox import Inbox
+from ..core.protocol import LINGER_TIME, Protocol, State
+from ..core.tls import TLS
+from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
+from ..net.stream import Stream, wait_writable
+from ..spec import CloseCode
+from ..typing import Buffer, Data, LoggerLike
+
+__all__ = ["Connection", "Pong", "broadcast"]
+
+_LOOK = 1.0  # seconds after which a program that only sends looks at what the peer has to say
+
+
+class Connection(Endpoint):
+    """An open WebSocket connection.
+
+    ``for message in connection`` ends when the connection is closed normally and raises `ConnectionClosedError`
+    otherwise. Any thread may send, ping and close; one at a time may receive. Keepalive works while the program is in
+    a call of the connection; time outside of them is not held against the peer.
+
+    Attributes:
+        local_address: our end's address, as ``socket.getsockname()`` gives it.
+        remote_address: the peer's address, as ``socket.getpeername()`` gives it; None when it is gone already.
+    """
+
+    __slots__ = (
+        "__dict__", "__weakref__", "_changed", "_inbox", "_looked", "_parts", "_reading", "_receiving", "_shut",
+        "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing", "local_address", "remote_address",
+    )  # fmt: skip
+
+    def __init__(self, logger: LoggerLike, stream: Stream, tls: TLS | None = None) -> None:
+        super().__init__(logger)
+        self._stream = stream
+        self._tls = tls
+        self._inbox = Inbox(None)
+        self._state = threading.Lock()
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+        self._receiving = threading.Lock()  # held by the one caller of recv
+        self._parts = threading.Lock()  # held by the one caller that sends a message in parts
+        self._changed = threading.Condition(self._state)  # someone stopped reading, or made room in the inbox
+        self._watchers = 0  # how many wait for that
+        self._unsent: list[Buffer] = []  # handed out by the protocol, not taken by the socket
+        self._write_error: OSError | None = None
+        self._shut = False
+        self._looked = 0.0  # when the socket was last looked at for input
+        self.local_address: Any = stream.sock.getsockname()
+        try:
+            self.remote_address: Any = stream.sock.getpeername()
+        except OSError:
+            self.remote_address = None
+
+    def open(self, protocol: Protocol, leftover: bytes) -> None:
+        """Begin after the opening handshake, with the bytes that came behind it."""
+        self._inbox = Inbox(protocol.options.max_queue)
+        self._protocol = protocol
+        self._looked = time.monotonic()
+        protocol.tick(self._looked)
+        protocol.pause(self._looked)
+        if leftover:
+            self._inbox.add(protocol.receive(leftover), len(leftover))
+
+    # Receiving.
+
+    @overload
+    def recv(self, timeout: float | None = None, *, decode: Literal[True]) -> str: ...
+    @overload
+    def recv(self, timeout: float | None = None, *, decode: Literal[False]) -> bytes: ...
+    @overload
+    def recv(self, timeout: float | None = None, decode: bool | None = None) -> Data: ...
+    def recv(self, timeout: float | None = None, decode: bool | None = None) -> Data:
+        """The next message: ``str`` for text, ``bytes`` for binary (RFC 6455 section 5.6).
+
+        With `decode` True or False it is ``str`` or ``bytes`` whatever it was.
+
+        Raises:
+            TimeoutError: no message within `timeout` seconds; nothing is lost.
+            ConnectionClosed: the connection is closed, and every message before that was returned.
+            ConcurrencyError: another thread is in ``recv`` or ``recv_streaming``.
+            UnicodeDecodeError: `decode` is True for bytes that are not UTF-8; the message is lost.
+        """
+        self._start_receiving()
+        try:
+            self._available(None if timeout is None else time.monotonic() + timeout)
+            with self._state:
+                message = self._inbox.take()
+                if self._watchers:
+                    self._changed.notify_all()
+        finally:
+            self._receiving.release()
+        return message if decode is None else converted(message, decode)
+
+    def __iter__(self) -> Iterator[Data]:
+        try:
+            while True:
+                yield self.recv()
+        except ConnectionClosedOK:
+            return
+
+    def recv_streaming(self, decode: bool | None = None) -> Iterator[Data]:
+        """The next message in parts, as they come: an iterator of ``str`` or ``bytes``.
+
+        A part is what one read brought, whatever the frames were; text is never cut inside a character. When the
+        iteration is left early, the rest of the message is dropped.
+
+        Raises:
+            ConnectionClosed, ConcurrencyError: as `recv`.
+        """
+        self._start_receiving()
+        try:
+            with self._state:
+                self._inbox.start_stream(self._protocol)
+            last = False
+            while not last:
+                self._available(None)
+                with self._state:
+                    part, last = self._inbox.take_part()
+                yield converted(part, decode)
+        finally:
+            with self._state:
+                self._inbox.stop_stream(self._protocol)
+            self._receiving.release()
+
+    def _start_receiving(self) -> None:
+        if not self._receiving.acquire(blocking=False):
+            raise ConcurrencyError("another thread is receiving from this connection")
+
+    def _available(self, deadline: float | None) -> None:
+        """Pump until the inbox has something; the application is back, so what was unsettled acts now."""
+        while not self._inbox:
+            protocol = self._protocol
+            if protocol.unsettled is not None:
+                with self._state:
+                    protocol.settle()
+                self._flush()
+            if protocol.state >= State.ENDING:
+                raise protocol.closed()
+            if not self._pump(deadline) and deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError("no message within the time given")
+
+    # Sending.
+
+    def send(self, message: str | Buffer | Iterable[str | Buffer], *, text: bool | None = None) -> None:
+        """Send a message: ``str`` as text, bytes as binary, an iterable of one of them in fragments.
+
+        Returns when the system has taken it. While it does not, what the peer sends is read, up to ``max_queue``
+        messages, so two peers that both send first do not wait for each other. When the iterable raises, the
+        connection is failed with 1011, since half a message must not look like a whole one. With `text`, bytes are
+        sent as text or ``str`` as binary.
+
+        Raises:
+            ConnectionClosed: the connection is closed or closing.
+            TypeError: not something that can be sent.
+            ValueError: `text` is true and the bytes are not UTF-8.
+        """
+        if isinstance(message, str | bytes | bytearray | memoryview):
+            with self._state:
+                self._protocol.send(message, text=text)
+            self._written()
+        elif isinstance(message, Iterable) and not hasattr(message, "keys"):
+            with self._parts:
+                self._send_parts(message, text)
+        else:
+            raise TypeError(f"a message is str, bytes-like or an iterable of them, not {type(message).__name__}")
+
+    def _send_parts(self, parts: Iterable[str | Buffer], text: bool | None) -> None:
+        protocol = self._protocol
+        begun = False
+        held: str | Buffer | None = None  # one part is kept back, since the last one must say so
+        try:
+            for part in parts:
+                if held is not None:
+                    with self._state:
+                        protocol.send_part(held, last=False, text=text)
+                    begun = True
+                    self._written()
+                held = part
+            if held is not None:
+                with self._state:
+                    protocol.send_part(held, last=True, text=text)
+                    begun = False
+                self._written()
+        except ConnectionClosed:
+            raise
+        except BaseException as error:
+            if begun:
+                with self._state:
+                    protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error)
+                self._flush()
+            raise
+
+    def ping(self, data: str | Buffer | None = None) -> Pong:
+        """Send a Ping (RFC 6455 section 5.5.2); ``wait()`` on the result for the Pong.
+
+        Raises:
+            ConnectionClosed: the connection is closed.
+            ConcurrencyError: a Ping with the same payload waits for its Pong already.
+            ValueError: more than 125 octets.
+        """
+        pong = Pong(self)
+        with self._state:
+            self._protocol.ping(data, pong._answered)
+        self._written()
+        return pong
+
+    def pong(self, data: str | Buffer = b"") -> None:
+        """Send an unsolicited Pong (RFC 6455 section 5.5.3).
+
+        Raises:
+            ConnectionClosed: the connection is closed.
+            ValueError: more than 125 octets.
+        """
+        with self._state:
+            self._protocol.pong(data)
+        self._written()
+
+    def _written(self) -> None:
+        """Return when what is queued has been taken by the system; raise when it never will."""
+        protocol = self._protocol
+        while self._flush() and protocol.state < State.ENDING:
+            if self._receiving.locked() or self._inbox.full or not self._reading.acquire(blocking=False):
+                # Someone else reads, or must first: here only room for writing counts.
+                with self._state:
+                    timeout = self._until(None)
+                self._stream.wait(read=False, write=True, timeout=timeout)
+            else:
+                try:
+                    self._step(None)
+                finally:
+                    self._stop_reading()
+        if self._write_error is not None:
+            self._learn_why(self._write_error)
+        if protocol.state is State.CLOSED:
+            raise protocol.closed()
+        now = time.monotonic()
+        if now - self._looked > _LOOK and not self._receiving.locked():
+            self._pump(now)
+
+    def _learn_why(self, error: OSError) -> None:
+        """Writing failed: what the peer said before that is there to read, and tells more than the error."""
+        deadline = time.monotonic() + LINGER_TIME
+        while self._protocol.state is not State.CLOSED and time.monotonic() < deadline and not self._inbox.full:
+            self._pump(deadline)
+        with self._state:
+            self._protocol.lost(error)
+        self._finish()
+
+    # Ending.
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Close the connection and wait until it is closed, for ``close_timeout`` at most (RFC 6455 section 7.1.2).
+
+        Any thread may call it, also while another receives or sends; they get `ConnectionClosed`. Messages that have
+        come can still be received. Closing again is no error.
+
+        Raises:
+            ValueError: a code that may not be sent, or a reason of more than 123 octets.
+        """
+        self._start_close(code, reason)
+        self.wait_closed()
+
+    def _start_close(self, code: int, reason: str) -> None:
+        """Queue a Close and start its timer; does not wait."""
+        with self._state:
+            self._protocol.close(code, reason)
+            self._protocol.tick(time.monotonic())
+        self._flush()
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """Give up the connection (RFC 6455 section 7.1.7): send a Close and do not wait for the peer's.
+
+        Raises:
+            ValueError: a code that may not be sent, or a reason of more than 123 octets.
+        """
+        with self._state:
+            self._protocol.fail(code, reason)
+            self._protocol.tick(time.monotonic())
+        self._flush()
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until the connection is closed, for `timeout` seconds at most; whether it is."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._shut:
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            self._pump(deadline)
+        return True
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        self.close(CloseCode.NORMAL_CLOSURE if kind is None else CloseCode.INTERNAL_ERROR)
+
+    # The pump.
+
+    def _pump(self, deadline: float | None) -> bool:
+        """Read once, or wait until `deadline` or the protocol's own; whether something was read.
+
+        When another thread reads, or reading has to pause, wait for that to change.
+        """
+        paused = self._inbox.full and self._protocol.state is State.OPEN
+        if paused or not self._reading.acquire(blocking=False):
+            with self._changed:
+                if not self._shut and (self._inbox.full if paused else self._reading.locked()):
+                    self._watchers += 1
+                    self._changed.wait(self._until(deadline))
+                    self._watchers -= 1
+                self._protocol.tick(time.monotonic())
+            self._flush()
+            return False
+        try:
+            return self._step(deadline)
+        finally:
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        with self._changed:
+            self._protocol.pause(self._looked)
+            self._reading.release()
+            if self._watchers:
+                self._changed.notify_all()
+        if self._protocol.wants_close:
+            self._finish()
+
+    def _until(self, deadline: float | None) -> float | None:
+        """Seconds until `deadline` or the protocol's next one; ``_state`` is held."""
+        now = time.monotonic()
+        due = self._protocol.tick(now)
+        if due is None or (deadline is not None and deadline < due):
+            due = deadline
+        return None if due is None else max(0.0, due - now)
+
+    def _step(self, deadline: float | None) -> bool:
+        """Wait for the socket and read once; ``_reading`` is held."""
+        protocol = self._protocol
+        with self._state:
+            protocol.resume(time.monotonic())
+            timeout = self._until(deadline)
+        left = self._flush()
+        ending = protocol.wants_close
+        if self._shut or (ending and (not left or protocol.state is State.CLOSED)):
+            return False
+        readable, writable = self._stream.wait(read=not ending, write=left, timeout=timeout)
+        self._looked = time.monotonic()
+        if writable:
+            self._flush()
+        if not readable:
+            return False
+        try:
+            data = self._stream.receive()
+        except OSError as error:
+            with self._state:
+                protocol.lost(self._write_error or error)
+            return True
+        if data is None:
+            return False
+        with self._state:
+            self._take(data)
+        self._flush()
+        return True
+
+    def _take(self, data: Buffer) -> None:
+        """What one read brought; ``_state`` is held."""
+        protocol = self._protocol
+        eof = not len(data)
+        if self._tls is not None and not eof:
+            try:
+                data = self._tls.receive(data)
+            except OSError as error:  # ssl.SSLError is one
+                protocol.lost(error)
+                return
+            eof = self._tls.eof
+        if len(data):
+            messages = protocol.receive(data)
+            if protocol.state is State.OPEN or not self._inbox.full:  # else we are closing, and nobody has read
+                self._inbox.add(messages, len(data))
+        if eof:
+            if self._write_error is not None:
+                protocol.lost(self._write_error)
+            protocol.receive_eof()
+        if protocol.unsettled is not None and not self._inbox:
+            protocol.settle()
+
+    def _flush(self) -> bool:
+        """Hand what is queued to the socket, without waiting; whether something is left."""
+        protocol = self._protocol
+        while self._unsent or protocol.has_outgoing or (self._tls is not None and self._tls.has_outgoing):
+            if not self._writing.acquire(blocking=False):
+                return True  # the one who writes takes it along: it looks again after its release
+            try:
+                if not self._unsent:
+                    with self._state:
+                        self._unsent = self._outgoing()
+                if self._unsent:
+                    self._unsent = self._stream.send(self._unsent)
+            except OSError as error:
+                self._unsent = []
+                self._write_error = error
+            finally:
+                self._writing.release()
+            if self._unsent:
+                return True
+        if protocol.wants_close:
+            self._finish()
+        elif protocol.wants_eof:
+            # Closing with octets unread would reset the connection, and the peer would never see why.
+            self._stream.shutdown_write()
+        return False
+
+    def _outgoing(self) -> list[Buffer]:
+        """What to write, encrypted if it is to be; ``_state`` is held."""
+        buffers = self._protocol.outgoing()
+        if self._write_error is not None:
+            return []
+        if self._tls is not None:
+            self._tls.send(buffers)
+            if self._protocol.wants_close or self._protocol.wants_eof:
+                self._tls.close()
+            buffers = self._tls.outgoing()
+        return buffers
+
+    def _finish(self) -> None:
+        """Close the socket, since the protocol is through. Whoever reads is woken, and does it in our place."""
+        self._stream.shutdown()
+        if self._shut or not self._reading.acquire(blocking=False):
+            return
+        try:
+            with self._writing, self._changed:
+                if not self._shut:
+                    self._shut = True
+                    self._protocol.lost()
+                    self._stream.close()
+                    self.logger.debug("connection closed: %s", self._protocol.closed())
+                    self._changed.notify_all()
+        finally:
+            self._reading.release()
+
+
+class Pong(threading.Event):
+    """What `Connection.ping` returns: an event that is set when the Pong comes.
+
+    Attributes:
+        latency: seconds that it took, None before.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+        self._started = time.monotonic()
+        self.latency: float | None = None
+
+    def _answered(self) -> None:
+        self.latency = time.monotonic() - self._started
+        self._connection._protocol.latency = self.latency
+        self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the Pong, for `timeout` seconds at most; whether it came. Messages that come first are kept."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        connection = self._connection
+        while not self.is_set() and connection.state is not State.CLOSED:
+            if connection._inbox.full or (deadline is not None and time.monotonic() >= deadline):
+                break
+            connection._pump(deadline)
+        return self.is_set()
+
+
+class _Remainders:
+    """What `broadcast` could not write at once: one thread writes it, for all connections, while there is some."""
+
+    _LOOK = 0.1  # seconds after which connections that came meanwhile are looked at too
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connections: set[Connection] = set()
+        self._running = False
+
+    def add(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.add(connection)
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="websock-broadcast", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                connections = list(self._connections)
+                if not connections:
+                    self._running = False
+                    return
+            wait_writable([connection._stream for connection in connections], self._LOOK)
+            for connection in connections:
+                if connection._shut or connection.state is State.CLOSED or not connection._flush():
+                    with self._lock:
+                        self._connections.discard(connection)
+
+
+_remainders = _Remainders()
+
+
+def broadcast(
+    connections: Iterable[Connection],
+    message: str | Buffer,
+    *,
+    text: bool | None = None,
+    raise_exceptions: bool = False,
+) -> None:
+    """Send one message to many connections: it is encoded once, and no slow peer is waited for.
+
+    Connections that are not open are passed over. What a peer does not take now is written in the background.
+
+    Raises:
+        TypeError: neither text nor bytes.
+        ValueError: `text` is true and the bytes are not UTF-8.
+        ExceptionGroup: with `raise_exceptions`, of what went wrong with single connections, after all had their turn;
+            else that is logged.
+    """
+    encoded = Broadcast(message, text)
+    errors: list[Exception] = []
+    for connection in connections:
+        try:
+            with connection._state:
+                encoded.queue(connection._protocol)
+            if connection._flush():
+                _remainders.add(connection)
+        except Exception as error:  # one broken connection must not keep the message from the others
+            connection.logger.warning("broadcast to %r failed: %r", connection, error)
+            errors.append(error)
+    if errors and raise_exceptions:
+        raise ExceptionGroup("broadcast failed", errors)

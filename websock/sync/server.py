@@ -1,0 +1,390 @@
+"""Serving from blocking code, a thread for each connection: `serve` and `unix_serve`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import ssl as ssl_module
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Unpack
+
+from ..core.endpoint import default_logger, log_outcome
+from ..core.handshake import ServerHandshake
+from ..core.http import Request, Response
+from ..core.options import SAME_ORIGIN, OptionKeywords, Options, Origins, options_from
+from ..core.protocol import LINGER_TIME, State
+from ..core.tls import TLS
+from ..exceptions import ConnectionClosed, InvalidState, RequestTimeout, ServerClosing
+from ..net.sockets import listen_tcp, listen_unix, unlink_unix
+from ..net.stream import Stream
+from ..spec import CloseCode
+from ..typing import LoggerLike
+from ..version import SERVER
+from .connection import Connection, broadcast
+from .opening import Wire
+
+__all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
+
+_FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_BACK_OFF: Final = 0.5  # seconds without accepting when the system has no room
+
+
+class ServerConnection(Connection):
+    """The server's end of a connection: what a handler gets.
+
+    Attributes:
+        server: the `Server` that it belongs to.
+    """
+
+    __slots__ = ("server",)
+
+    server: Server
+
+
+Handler = Callable[[ServerConnection], None]
+ProcessRequest = Callable[[ServerConnection, Request], "Response | None"]
+ProcessResponse = Callable[[ServerConnection, Request, Response], "Response | None"]
+SelectSubprotocol = Callable[[ServerConnection, Sequence[str]], "str | None"]
+
+
+def serve(
+    handler: Handler,
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    sock: socket.socket | None = None,
+    ssl: ssl_module.SSLContext | None = None,
+    origins: Origins = SAME_ORIGIN,
+    process_request: ProcessRequest | None = None,
+    process_response: ProcessResponse | None = None,
+    select_subprotocol: SelectSubprotocol | None = None,
+    server_header: str | None = SERVER,
+    create_connection: type[ServerConnection] = ServerConnection,
+    logger: LoggerLike | None = None,
+    reuse_port: bool = False,
+    backlog: int = 1024,
+    **options: Unpack[OptionKeywords],
+) -> Server:
+    """Serve WebSocket connections, each in a thread.
+
+    ::
+
+        with serve(handler, "localhost", 8765) as server:
+            server.serve_forever()
+
+    `handler` gets each connection; when it returns the connection is closed with 1000, when it raises with 1011.
+
+    Args:
+        handler: a function.
+        host, port: where to listen; host None is every address, port 0 any free one.
+        sock: a listening socket to use instead.
+        ssl: TLS settings; without them the server speaks plain ``ws://``.
+        origins: who may connect from a browser; default: pages of the same host. See `Options`.
+        process_request: called with connection and request before the handshake is answered; may return a response
+            (a page, a health check, a refusal) instead.
+        process_response: called with connection, request and response; may change or replace the response.
+        select_subprotocol: called with connection and the client's offer; picks one, or none, or raises
+            NegotiationError.
+        server_header: the Server header; None for none.
+        create_connection: a subclass of `ServerConnection` to use.
+        logger: default ``logging.getLogger("websock.server")``.
+        reuse_port, backlog: of the listening sockets.
+        options: the fields of `Options`: ``subprotocols``, ``max_size``, ``ping_interval``, ...
+
+    Raises:
+        OSError: cannot listen there; the message names the address.
+        TypeError, ValueError: an option is not one, or has a wrong value.
+    """
+    server = Server(
+        handler,
+        options=options_from({**options, "origins": origins}, "serve()", _KEYWORDS),
+        process_request=process_request,
+        process_response=process_response,
+        select_subprotocol=select_subprotocol,
+        server_header=server_header,
+        create_connection=create_connection,
+        ssl=ssl,
+        logger=logger or default_logger("server"),
+    )
+    hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
+    if sock is not None:
+        server.listen([sock])
+    else:
+        server.listen(
+            [one for name in hosts for one in listen_tcp(name, port or 0, backlog=backlog, reuse_port=reuse_port)]
+        )
+    return server
+
+
+_KEYWORDS = tuple(serve.__annotations__)
+
+
+def unix_serve(handler: Handler, path: str | os.PathLike[str], **options: Any) -> Server:
+    """Serve on a Unix socket: as `serve`. A dead server's file is replaced, ours removed at the end."""
+    return serve(handler, sock=listen_unix(path), **options)
+
+
+class Server:
+    """A server: what `serve` gives. It listens from the beginning, and accepts in `serve_forever`."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        options: Options,
+        process_request: ProcessRequest | None,
+        process_response: ProcessResponse | None,
+        select_subprotocol: SelectSubprotocol | None,
+        server_header: str | None,
+        create_connection: type[ServerConnection],
+        ssl: ssl_module.SSLContext | None,
+        logger: LoggerLike,
+    ) -> None:
+        if not callable(handler):
+            raise TypeError(f"handler must be a function, not {handler!r}")
+        self.handler = handler
+        self.options = options
+        self.process_request = process_request
+        self.process_response = process_response
+        self.select_subprotocol = select_subprotocol
+        self.server_header = server_header
+        self.create_connection = create_connection
+        self.ssl = ssl
+        self.logger = logger
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._threads: dict[threading.Thread, _Session] = {}
+        self._closing = False
+        self._acceptor: threading.Thread | None = None  # who is in serve_forever
+        self._stopped = threading.Event()  # nobody is in serve_forever
+        self._stopped.set()
+        self._wake, self._woken = socket.socketpair()
+
+    def listen(self, sockets: list[socket.socket]) -> None:
+        """Take over listening sockets."""
+        for sock in sockets:
+            sock.setblocking(False)
+        self._sockets = sockets
+        self.logger.info("server listening on %s", ", ".join(str(sock.getsockname()) for sock in sockets))
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening sockets."""
+        return tuple(self._sockets)
+
+    @property
+    def connections(self) -> set[ServerConnection]:
+        """The connections that are open now."""
+        with self._lock:
+            sessions = list(self._threads.values())
+        return {one.connection for one in sessions if one.connection is not None and one.connection.state is State.OPEN}
+
+    def fileno(self) -> int:
+        """The descriptor of the first listening socket."""
+        return self._sockets[0].fileno()
+
+    def serve_forever(self) -> None:
+        """Accept connections until `shutdown` is called, from another thread or a signal handler.
+
+        Raises:
+            InvalidState: it runs already.
+        """
+        if self._closing:
+            return
+        if self._acceptor is not None:
+            raise InvalidState("serve_forever runs already")
+        self._acceptor = threading.current_thread()
+        self._stopped.clear()
+        try:
+            with selectors.DefaultSelector() as selector:
+                for sock in [*self._sockets, self._woken]:
+                    selector.register(sock, selectors.EVENT_READ)
+                while not self._closing:
+                    for key, _ in selector.select():
+                        if not self._closing and key.fileobj is not self._woken:
+                            self._accept(key.fileobj)  # type: ignore[arg-type]  # sockets were registered
+        finally:
+            self._acceptor = None
+            self._stopped.set()
+            if self._closing:
+                self._close_sockets()
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self.logger.error("can't accept connections: %s; trying again in %s s", error.strerror, _BACK_OFF)
+            time.sleep(_BACK_OFF)
+            return
+        session = _Session(self, sock, address)
+        thread = threading.Thread(target=self._run, args=(session,), name=f"websock-{address}", daemon=True)
+        with self._lock:
+            self._threads[thread] = session
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no room for one more thread
+            self.logger.error("can't start a thread: %s; trying again in %s s", error, _BACK_OFF)
+            with self._lock:
+                del self._threads[thread]
+            sock.close()
+            time.sleep(_BACK_OFF)
+
+    def _run(self, session: _Session) -> None:
+        try:
+            session.run()
+        finally:
+            with self._lock:
+                del self._threads[threading.current_thread()]
+
+    def shutdown(self, close_connections: bool = True, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+        """Stop accepting, close all connections with `code`, and wait until every handler has ended.
+
+        Args:
+            close_connections: False lets the open ones end by themselves.
+        """
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            sessions = list(self._threads.items())
+        self._wake.send(b"\0")
+        me = threading.current_thread()
+        if self._acceptor is not me:  # else we are in a signal handler, and it goes on when this returns
+            self._stopped.wait()
+            self._close_sockets()
+        for _, session in sessions:
+            session.stop(close_connections, code, reason)
+        for thread, session in sessions:
+            connection = session.connection
+            if thread is not me:
+                if close_connections and connection is not None and connection.state is not State.CONNECTING:
+                    connection.wait_closed()
+                thread.join()
+
+    def _close_sockets(self) -> None:
+        sockets, self._sockets = self._sockets, []
+        for sock in sockets:
+            unlink_unix(sock)
+            sock.close()
+        self._wake.close()
+        self._woken.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        self.shutdown()
+
+
+class _Session:
+    """One connection from its acceptance to its end, in a thread of its own."""
+
+    def __init__(self, server: Server, sock: socket.socket, address: Any) -> None:
+        timeout = server.options.open_timeout
+        self._server = server
+        self._stream = Stream(sock)
+        self._peer = address
+        self._wire = Wire(self._stream, None if timeout is None else time.monotonic() + timeout)
+        self.connection: ServerConnection | None = None
+
+    def stop(self, close_connections: bool, code: int, reason: str) -> None:
+        """The server stops: start closing, or end the opening handshake. Does not wait."""
+        connection = self.connection
+        if connection is None or connection.state is State.CONNECTING:
+            self._stream.shutdown()
+        elif close_connections:
+            connection._start_close(code, reason)
+
+    def run(self) -> None:
+        server = self._server
+        try:
+            connection = self._open()
+        except Exception:
+            server.logger.exception("opening handshake failed")
+            connection = None
+        if connection is None:
+            self._stream.close()
+            return
+        if server._closing:
+            connection._start_close(CloseCode.GOING_AWAY, "")
+        try:
+            server.handler(connection)
+        except ConnectionClosed:
+            code = CloseCode.NORMAL_CLOSURE  # a handler need not catch what ends every connection
+        except Exception:
+            connection.logger.exception("connection handler failed")
+            code = CloseCode.INTERNAL_ERROR
+        else:
+            code = CloseCode.NORMAL_CLOSURE
+        connection.close(code)
+
+    def _open(self) -> ServerConnection | None:
+        """The opening handshake; None when it did not lead to a connection."""
+        server, wire = self._server, self._wire
+        handshake = ServerHandshake(options=server.options)
+        try:
+            if server.ssl is not None:
+                wire.secure(TLS(server.ssl, server_side=True))
+            wire.drive(handshake, lambda: handshake.done or handshake.request is not None)
+            if handshake.request is not None and not handshake.done:
+                self._answer(handshake, handshake.request)
+        except TimeoutError:
+            if not wire.heard:
+                log_outcome(server.logger, None, RequestTimeout("no request in time"), self._peer)
+                return None
+            handshake.fail(RequestTimeout(f"no complete handshake within {server.options.open_timeout} s"))
+        except (OSError, EOFError) as error:
+            if not server._closing:
+                log_outcome(server.logger, None, error, self._peer)
+                return None
+            handshake.fail(ServerClosing("the server is closing"))
+        log_outcome(server.logger, handshake.response, handshake.failure, self._peer)
+        try:
+            wire.send(handshake.outgoing())
+            if handshake.protocol is None:
+                wire.drain(LINGER_TIME)
+        except OSError:
+            return None  # the answer had nobody to go to
+        connection = self.connection
+        if handshake.protocol is None or connection is None:
+            return None
+        connection._tls = wire.tls
+        connection.open(handshake.protocol, handshake.leftover)
+        return connection
+
+    def _answer(self, handshake: ServerHandshake, request: Request) -> None:
+        """What to answer: the user's hooks come first and last (RFC 6455 section 4.2.2)."""
+        server = self._server
+        connection = self.connection = server.create_connection(server.logger, self._stream, self._wire.tls)
+        connection.server = server
+        connection.request = request
+        response: Response | None = None
+        try:
+            if server.process_request is not None:
+                response = server.process_request(connection, request)
+                if response is not None and not isinstance(response, Response):
+                    raise TypeError(f"process_request must return None or a Response, not {response!r}")
+            if response is None:
+                select = server.select_subprotocol
+                response = handshake.answer(
+                    server_header=server.server_header,
+                    select_subprotocol=None if select is None else lambda offered: select(connection, offered),
+                )
+            elif server.server_header is not None and "Server" not in response.headers:
+                response.headers["Server"] = server.server_header
+            if server.process_response is not None:
+                response = server.process_response(connection, request, response) or response
+            connection.response = response
+            handshake.respond(response)
+        except Exception:
+            server.logger.exception("opening handshake failed")
+            if not handshake.done:
+                handshake.reject(500, "Failed to open a WebSocket connection: internal error.\n")
