@@ -241,7 +241,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             ConcurrencyError: another task waits in ``recv`` or ``recv_streaming``.
             UnicodeDecodeError: `decode` is True for bytes that are not UTF-8; the message is lost.
         """
-        message: Data = self._pop() if self._ready() else await self._next()
+        message: Data = self._pop() if self._ready() else await self._next(False)
         return message if decode is None else converted(message, decode)
 
     def __aiter__(self) -> Connection:
@@ -249,19 +249,21 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
 
     async def __anext__(self) -> Data:
         if self._ready():
-            return self._pop()
+            message: Data = self._pop()
+            return message
         try:
-            return await self._next()
+            message = await self._next(False)
         except ConnectionClosedOK:
             raise StopAsyncIteration from None
+        return message
 
     def _ready(self) -> bool:
         inbox = self._inbox
         return bool(inbox) and self._burst < _TURN and not inbox.streaming
 
-    def _pop(self) -> Data:
+    def _pop(self) -> Any:
         self._burst += 1
-        message: Data = self._inbox.take()
+        message = self._inbox.take()
         if self._reading_paused:
             self._resume_if_low()
         return message
@@ -270,30 +272,31 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         if self._inbox.low and self._protocol.unsettled is None:
             self._resume_reading()
 
-    async def _next(self) -> Data:
-        if self._inbox.streaming or self._waiter.waiting:
+    async def _next(self, streaming: bool) -> Any:
+        """Wait for the next item of the inbox and take it."""
+        waiter = self._waiter
+        if waiter.waiting or self._inbox.streaming is not streaming:
             raise ConcurrencyError("another task is receiving from this connection")
-        await self._available()
-        return self._pop()
-
-    async def _available(self) -> None:
-        """Wait until the inbox has something; the application is back, so what was unsettled acts now."""
         while not self._inbox or self._burst >= _TURN:
             if self._inbox:
                 # One task has had its share; without this a busy peer could keep all others from running.
                 if self._turn is None:
                     self._turn = self._loop.call_soon(self._take_turn)
             else:
-                protocol = self._protocol
-                if protocol.unsettled is not None:
-                    protocol.settle()
-                    if not self._corked:
-                        self._flush()
-                if protocol.state >= State.ENDING:
-                    raise protocol.closed()
+                self._come_back()
+            await waiter
             self._burst = 0
-            await self._waiter
-            self._burst = 0
+        return self._pop()
+
+    def _come_back(self) -> None:
+        """The application has taken all messages and wants more: what was unsettled acts now."""
+        protocol = self._protocol
+        if protocol.unsettled is not None:
+            protocol.settle()
+            if not self._corked:
+                self._flush()
+        if protocol.state >= State.ENDING:
+            raise protocol.closed()
 
     def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
         """The next message in parts, as they come: an asynchronous iterator of ``str`` or ``bytes``.
@@ -503,15 +506,10 @@ class _Parts(AsyncIterator[Data]):
         connection = self._connection
         if self._state == "ended":
             raise StopAsyncIteration
-        if connection._waiter.waiting:
-            raise ConcurrencyError("another task is receiving from this connection")
         if self._state == "new":
             connection._inbox.start_stream(connection._protocol)
             self._state = "running"
-        await connection._available()
-        part, last = connection._inbox.take_part()
-        if connection._reading_paused:
-            connection._resume_if_low()
+        part, last = connection._inbox.part_of(await connection._next(True))
         if last:
             self._state = "ended"
         return converted(part, self._decode)

@@ -28,6 +28,9 @@ _WHOLE_TEXT, _WHOLE_BINARY = FIN | _TEXT, FIN | _BINARY
 # An unmasked payload from this size on is passed through beside its header; below it, copying is cheaper.
 _PASS_THROUGH = 4096
 
+# The first two octets of a whole unmasked message of up to 125 octets, by opcode and size.
+_SHORT = {opcode: [bytes((FIN | opcode, size)) for size in range(126)] for opcode in (_TEXT, _BINARY)}
+
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
@@ -116,10 +119,57 @@ class Decoder:
         messages: list[Data] = []
         if self.stopped:
             return messages
-        octets = self._tail + data if self._tail else bytes(data)
+        data = self._tail + data if self._tail else bytes(data)
         self._tail = b""
         try:
-            self._decode(octets, messages)
+            append = messages.append
+            from_bytes = int.from_bytes
+            masked = self._masked
+            mask_bit, header = (MASK, 6) if masked else (0, 2)
+            limit = self._limit
+            end = len(data)
+            position = self._payload(data, 0, end, messages) if self._remaining else 0
+            plain = self._assembly is None and not self._streaming
+            while end - position >= 2:
+                first = data[position]
+                size = data[position + 1] ^ mask_bit
+                if size <= 126 and plain and (first == _WHOLE_TEXT or first == _WHOLE_BINARY):
+                    start = position + header
+                    if size == 126 and end - position >= 4:
+                        size = data[position + 2] << 8 | data[position + 3]
+                        start += 2 if size >= 126 else end  # else: not minimal, and not here
+                    stop = start + size
+                    if stop <= end and size <= limit:
+                        payload = data[start:stop]
+                        if masked and size:
+                            key = data[start - 4 : start]
+                            if size <= 128:
+                                pad = (key * 32)[:size]
+                                payload = (from_bytes(payload, "little") ^ from_bytes(pad, "little")).to_bytes(
+                                    size, "little"
+                                )
+                            else:
+                                payload = apply_mask(payload, key)
+                        if first == _WHOLE_TEXT:
+                            try:
+                                append(payload.decode())
+                            except UnicodeDecodeError as error:
+                                raise InvalidUTF8(f"invalid UTF-8 in a text message: {error.reason}") from None
+                        else:
+                            append(payload)
+                        position = stop
+                        continue
+                after = self._frame(data, position, end, messages)
+                if self.stopped:
+                    return messages
+                if after < 0:
+                    break
+                position = after
+                plain = self._assembly is None and not self._streaming
+            if position < end:
+                self._tail = data[position:]
+            if self._streaming and self._assembly is not None and self._assembly.size:
+                append(self._part())  # type: ignore[arg-type]  # only after stream(), whose caller expects it
         except ProtocolError as failure:
             self.failure = failure
             self.stop()
@@ -145,56 +195,6 @@ class Decoder:
     def _part(self) -> Fragment:
         assert self._assembly is not None  # noqa: S101 - for the type checker
         return Fragment(self._assembly.take(), False)
-
-    def _decode(self, data: bytes, messages: list[Data]) -> None:
-        append = messages.append
-        from_bytes = int.from_bytes
-        masked = self._masked
-        mask_bit, header = (MASK, 6) if masked else (0, 2)
-        limit = self._limit
-        end = len(data)
-        position = self._payload(data, 0, end, messages) if self._remaining else 0
-        plain = self._assembly is None and not self._streaming
-        while end - position >= 2:
-            first = data[position]
-            size = data[position + 1] ^ mask_bit
-            if size <= 126 and plain and (first == _WHOLE_TEXT or first == _WHOLE_BINARY):
-                start = position + header
-                if size == 126 and end - position >= 4:
-                    size = data[position + 2] << 8 | data[position + 3]
-                    start += 2 if size >= 126 else end  # else: not minimal, and not here
-                stop = start + size
-                if stop <= end and size <= limit:
-                    payload = data[start:stop]
-                    if masked and size:
-                        key = data[start - 4 : start]
-                        if size <= 128:
-                            pad = (key * 32)[:size]
-                            payload = (from_bytes(payload, "little") ^ from_bytes(pad, "little")).to_bytes(
-                                size, "little"
-                            )
-                        else:
-                            payload = apply_mask(payload, key)
-                    if first == _WHOLE_TEXT:
-                        try:
-                            append(payload.decode())
-                        except UnicodeDecodeError as error:
-                            raise InvalidUTF8(f"invalid UTF-8 in a text message: {error.reason}") from None
-                    else:
-                        append(payload)
-                    position = stop
-                    continue
-            after = self._frame(data, position, end, messages)
-            if self.stopped:
-                return
-            if after < 0:
-                break
-            position = after
-            plain = self._assembly is None and not self._streaming
-        if position < end:
-            self._tail = data[position:]
-        if self._streaming and self._assembly is not None and self._assembly.size:
-            append(self._part())  # type: ignore[arg-type]  # only after stream(), whose caller expects it
 
     def _frame(self, data: bytes, position: int, end: int, messages: list[Data]) -> int:
         """Take the frame that begins at `position`, or what is here of it; where to go on, -1 for "need more"."""
@@ -277,6 +277,8 @@ def encode(
     ``key`` only in a test.
     """
     size = len(payload)
+    if size < 126 and not masked and fin and opcode in _SHORT and not rsv1:
+        return (_SHORT[opcode][size] + payload,)
     first = opcode | (FIN if fin else 0) | (0x40 if rsv1 else 0)
     mask_bit = MASK if masked else 0
     if size < 126:

@@ -73,9 +73,8 @@ class Inbox(collections.deque[Any]):
         if not self and (part := protocol.stream(True)) is not None:
             self.append(part)
 
-    def take_part(self) -> tuple[Data, bool]:
-        """The next part of the streamed message, and whether it is the last."""
-        item = self.take()
+    def part_of(self, item: Any) -> tuple[Data, bool]:
+        """What `take` gave while streaming: a part of the message, and whether it is the last."""
         self._begun = True
         if isinstance(item, Fragment):
             self.streaming = not item.last

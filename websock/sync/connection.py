@@ -46,7 +46,8 @@ class Connection(Endpoint):
 
     __slots__ = (
         "__dict__", "__weakref__", "_changed", "_inbox", "_looked", "_parts", "_reading", "_receiving", "_shut",
-        "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing", "local_address", "remote_address",
+        "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing", "local_address",
+        "remote_address",
     )  # fmt: skip
 
     def __init__(self, logger: LoggerLike, stream: Stream, tls: TLS | None = None) -> None:
@@ -135,7 +136,7 @@ class Connection(Endpoint):
             while not last:
                 self._available(None)
                 with self._state:
-                    part, last = self._inbox.take_part()
+                    part, last = self._inbox.part_of(self._inbox.take())
                 yield converted(part, decode)
         finally:
             with self._state:
