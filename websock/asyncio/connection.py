@@ -25,6 +25,8 @@ from .waiter import SENT, Sending, Waiter
 __all__ = ["Connection", "broadcast"]
 
 _READ_SIZE = 2**18  # octets of the read buffer that the connections of a loop share
+_OPEN, _ENDING = State.OPEN, State.ENDING  # looked up for every message
+
 _CORK = 2**16  # octets that may wait for the end of a read callback
 _TURN = 64  # messages that a task gets before the loop has its turn
 
@@ -82,8 +84,11 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=options.write_limit)
         transport.set_protocol(self)
         self._tick()
-        if leftover:
-            self._received(leftover)
+        # It waits in the one read buffer, as what comes from the transport does.
+        for start in range(0, len(leftover), _READ_SIZE):
+            part = leftover[start : start + _READ_SIZE]
+            self._view[: len(part)] = part
+            self.buffer_updated(len(part))
 
     # What the transport calls.
 
@@ -91,23 +96,20 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._received(self._view[:nbytes])
-
-    def _received(self, data: Buffer) -> None:
         protocol = self._protocol
-        messages = protocol.receive(data)
+        messages = protocol.receive(self._view[:nbytes])
         if messages:
             inbox = self._inbox
-            if protocol.state is State.OPEN or not inbox.full:  # else we are closing, and nobody has read for long
-                inbox.add(messages, len(data))
+            if protocol.state is _OPEN or not inbox.full:  # else we are closing, and nobody has read for long
+                inbox.add(messages, nbytes)
             if self._waiter.waiting:
                 self._resume()
-            if inbox and inbox.full and protocol.state is State.OPEN:
+            if inbox and inbox.full and protocol.state is _OPEN:
                 self._pause_reading()
         elif protocol.unsettled is not None and not self._inbox:
             protocol.settle()
         self._flush()
-        if protocol.state >= State.ENDING:
+        if protocol.state >= _ENDING:
             self._waiter.wake()
 
     def _resume(self) -> None:
@@ -166,7 +168,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         if self._lost:
             return
         # While the transport is full all waits in the protocol, where Pongs are merged; what ends it goes out anyhow.
-        if not self._writing_paused or protocol.state >= State.ENDING:
+        if not self._writing_paused or protocol.state >= _ENDING:
             buffers = protocol.outgoing()
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
@@ -207,7 +209,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         self._timer = None
         self._tick()
         self._flush()
-        if self._protocol.state >= State.ENDING:
+        if self._protocol.state >= _ENDING:
             self._waiter.wake()
 
     def _pause_reading(self) -> None:
@@ -241,20 +243,21 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             ConcurrencyError: another task waits in ``recv`` or ``recv_streaming``.
             UnicodeDecodeError: `decode` is True for bytes that are not UTF-8; the message is lost.
         """
-        message: Data = self._pop() if self._ready() else await self._next(False)
+        if not self._ready():
+            await self._arrival(False)
+        message = self._pop()
         return message if decode is None else converted(message, decode)
 
     def __aiter__(self) -> Connection:
         return self
 
     async def __anext__(self) -> Data:
-        if self._ready():
-            message: Data = self._pop()
-            return message
-        try:
-            message = await self._next(False)
-        except ConnectionClosedOK:
-            raise StopAsyncIteration from None
+        if not self._ready():
+            try:
+                await self._arrival(False)
+            except ConnectionClosedOK:
+                raise StopAsyncIteration from None
+        message: Data = self._pop()
         return message
 
     def _ready(self) -> bool:
@@ -272,8 +275,8 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         if self._inbox.low and self._protocol.unsettled is None:
             self._resume_reading()
 
-    async def _next(self, streaming: bool) -> Any:
-        """Wait for the next item of the inbox and take it."""
+    async def _arrival(self, streaming: bool) -> None:
+        """Wait until the inbox has something, and it is this task's turn."""
         waiter = self._waiter
         if waiter.waiting or self._inbox.streaming is not streaming:
             raise ConcurrencyError("another task is receiving from this connection")
@@ -286,7 +289,6 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
                 self._come_back()
             await waiter
             self._burst = 0
-        return self._pop()
 
     def _come_back(self) -> None:
         """The application has taken all messages and wants more: what was unsettled acts now."""
@@ -295,7 +297,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             protocol.settle()
             if not self._corked:
                 self._flush()
-        if protocol.state >= State.ENDING:
+        if protocol.state >= _ENDING:
             raise protocol.closed()
 
     def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
@@ -361,7 +363,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         while self._parts:
             await self._drain()
         protocol = self._protocol
-        if protocol.state is not State.OPEN:
+        if protocol.state is not _OPEN:
             raise protocol.closed()
         self._parts = True
         begun = False
@@ -456,7 +458,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         self._waiter_if_ended()
 
     def _waiter_if_ended(self) -> None:
-        if self._protocol.state >= State.ENDING:
+        if self._protocol.state >= _ENDING:
             self._waiter.wake_soon()
 
     def fail(self, code: int, reason: str = "") -> None:
@@ -509,7 +511,8 @@ class _Parts(AsyncIterator[Data]):
         if self._state == "new":
             connection._inbox.start_stream(connection._protocol)
             self._state = "running"
-        part, last = connection._inbox.part_of(await connection._next(True))
+        await connection._arrival(True)
+        part, last = connection._inbox.part_of(connection._pop())
         if last:
             self._state = "ended"
         return converted(part, self._decode)

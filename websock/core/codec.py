@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import codecs
 import io
+import struct
 from collections.abc import Callable
 
 from ..exceptions import InvalidUTF8, PayloadTooBig, ProtocolError, TooManyFragments
 from ..spec import MAX_FRAGMENTS, MAX_LENGTH, Opcode
 from ..typing import Buffer, Data
 from .header import FIN, MASK, judge
-from .masking import apply_mask, new_key
+from .masking import CROSSING, apply_mask, new_key
 
 __all__ = ["Decoder", "Fragment", "encode"]
 
 _TEXT, _BINARY, _CLOSE = int(Opcode.TEXT), int(Opcode.BINARY), int(Opcode.CLOSE)
 _WHOLE_TEXT, _WHOLE_BINARY = FIN | _TEXT, FIN | _BINARY
+
+_pack16 = struct.Struct("!BBH").pack
+_pack64 = struct.Struct("!BBQ").pack
 
 # An unmasked payload from this size on is passed through beside its header; below it, copying is cheaper.
 _PASS_THROUGH = 4096
@@ -143,8 +147,8 @@ class Decoder:
                         payload = data[start:stop]
                         if masked and size:
                             key = data[start - 4 : start]
-                            if size <= 128:
-                                pad = (key * 32)[:size]
+                            if size < CROSSING:  # as apply_mask, without the call
+                                pad = (key * ((size >> 2) + 1))[:size]
                                 payload = (from_bytes(payload, "little") ^ from_bytes(pad, "little")).to_bytes(
                                     size, "little"
                                 )
@@ -284,9 +288,9 @@ def encode(
     if size < 126:
         header = bytes((first, mask_bit | size))
     elif size < 65536:
-        header = bytes((first, mask_bit | 126)) + size.to_bytes(2, "big")
+        header = _pack16(first, mask_bit | 126, size)
     else:
-        header = bytes((first, mask_bit | 127)) + size.to_bytes(8, "big")
+        header = _pack64(first, mask_bit | 127, size)
     if masked:
         if key is None:
             key = new_key()

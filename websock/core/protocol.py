@@ -51,6 +51,9 @@ class State(enum.IntEnum):
     CLOSED = 5
 
 
+_OPEN = State.OPEN  # looked up for every message
+
+
 class _Step(enum.Enum):
     SEND_CLOSE = enum.auto()
     RECV_CLOSE = enum.auto()
@@ -244,7 +247,7 @@ class Protocol:
             TypeError: neither text nor bytes.
             ValueError: `text` is true for bytes that are not UTF-8, or a ``str`` cannot be encoded.
         """
-        if self.state is not State.OPEN:
+        if self.state is not _OPEN:
             raise self.closed()
         if type(message) is str and text is not False:
             opcode = _TEXT
