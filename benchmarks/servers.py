@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 import threading
 from typing import Any
@@ -13,6 +14,7 @@ async def run_async(serve: Any, options: dict[str, Any]) -> None:
         async for message in connection:
             await connection.send(message)
 
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     async with serve(echo, "127.0.0.1", 0, compression=None, max_size=None, **options) as server:
         announce(next(iter(server.sockets)).getsockname()[1])
         await asyncio.get_running_loop().create_future()
