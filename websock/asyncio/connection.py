@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, 
 from typing import Any, Literal, overload
 
 from ..core.broadcast import Broadcast
-from ..core.endpoint import Endpoint, converted
+from ..core.endpoint import Endpoint, code_for, converted
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, Protocol, State
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
@@ -483,7 +483,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        await self.close(CloseCode.NORMAL_CLOSURE if kind is None else CloseCode.INTERNAL_ERROR)
+        await self.close(code_for(kind))
 
     @property
     def local_address(self) -> Any:

@@ -16,7 +16,7 @@ from ..core.http import Request, Response, make_response
 from ..core.options import SAME_ORIGIN, OptionKeywords, Options, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..exceptions import ConnectionClosed, InvalidHandshake, RequestTimeout, ServerClosing
-from ..net.sockets import listen_tcp, listen_unix, unlink_unix
+from ..net.sockets import listen_tcp, listen_unix
 from ..spec import CloseCode
 from ..typing import LoggerLike
 from ..version import SERVER
@@ -177,7 +177,6 @@ class Server:
         self.logger = logger
         self._ssl = ssl
         self._servers: list[asyncio.Server] = []
-        self._sockets: list[socket.socket] = []
         self._openings: set[_Opening] = set()
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}
         self._closing: asyncio.Task[None] | None = None
@@ -186,7 +185,6 @@ class Server:
     async def _listen(self, sockets: list[socket.socket], start_serving: bool) -> None:
         loop = asyncio.get_running_loop()
         self._closed = loop.create_future()
-        self._sockets = sockets
         try:
             for sock in sockets:
                 sock.setblocking(False)
@@ -249,8 +247,6 @@ class Server:
 
     async def _close(self, close_connections: bool, code: int, reason: str) -> None:
         self.logger.info("server closing")
-        for sock in self._sockets:
-            unlink_unix(sock)
         for server in self._servers:
             server.close()
         for opening in list(self._openings):
@@ -356,10 +352,9 @@ class _Opening(asyncio.Protocol):
         transport = self._transport
         assert transport is not None  # noqa: S101 - for the type checker
         log_outcome(self._server.logger, self._handshake.response, self._handshake.failure, self._peer)
-        if self._timer is not None:
-            self._timer.cancel()
         if transport.is_closing():
             return
+        transport.set_write_buffer_limits(high=0)
         transport.writelines(self._handshake.outgoing())
         if transport.can_write_eof():
             # Closing with octets unread would reset the connection and destroy the answer on its way.
@@ -367,7 +362,18 @@ class _Opening(asyncio.Protocol):
             transport.resume_reading()
         else:
             transport.close()
-        self._timer = self._loop.call_later(LINGER_TIME, transport.abort)
+        timeout = self._server.options.open_timeout
+        self._abort_in(LINGER_TIME if timeout is None or not transport.get_write_buffer_size() else timeout)
+
+    def resume_writing(self) -> None:
+        if self._handshake.done:
+            self._abort_in(LINGER_TIME)  # the answer, a long page perhaps, is written
+
+    def _abort_in(self, seconds: float) -> None:
+        assert self._transport is not None  # noqa: S101 - for the type checker
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._transport.abort)
 
     def _end(self) -> None:
         if self._timer is not None:

@@ -105,6 +105,11 @@ def converted(message: Data, decode: bool | None) -> Data:
     return message.encode() if isinstance(message, str) else message.decode()
 
 
+def code_for(kind: type[BaseException] | None) -> CloseCode:
+    """The close code at the end of a ``with`` block, by what ended it; leaving a loop is no error."""
+    return CloseCode.NORMAL_CLOSURE if kind is None or kind is GeneratorExit else CloseCode.INTERNAL_ERROR
+
+
 def log_outcome(logger: LoggerLike, response: Response | None, failure: Exception | None, peer: object) -> None:
     """One line for an opening handshake: refused ones are news, scans and health checks are not."""
     if response is None:

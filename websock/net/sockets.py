@@ -9,7 +9,7 @@ import socket
 import stat
 import time
 
-__all__ = ["connect_tcp", "connect_unix", "listen_tcp", "listen_unix", "unlink_unix"]
+__all__ = ["UnixListener", "connect_tcp", "connect_unix", "listen_tcp", "listen_unix"]
 
 _BACKLOG = 1024  # connections that wait to be accepted; the kernel may allow fewer
 
@@ -99,7 +99,27 @@ def connect_tcp(host: str, port: int, *, timeout: float | None) -> socket.socket
     raise type(failure)(failure.errno, f"can't connect to {host}:{port}: {failure.strerror}") from None
 
 
-def listen_unix(path: str | os.PathLike[str], *, backlog: int = _BACKLOG) -> socket.socket:
+class UnixListener(socket.socket):
+    """A listening Unix socket that removes its file when it is closed, unless another one has taken its place."""
+
+    __slots__ = ("_file", "_name")
+
+    _file: tuple[int, int] | None
+
+    def bind(self, name: str) -> None:  # type: ignore[override]  # of all addresses, only this family's
+        super().bind(name)
+        self._name = name
+        self._file = None if name.startswith("\0") else _identity(name)
+
+    def close(self) -> None:
+        file, self._file = getattr(self, "_file", None), None
+        with contextlib.suppress(OSError):
+            if file is not None and _identity(self._name) == file:
+                os.unlink(self._name)
+        super().close()
+
+
+def listen_unix(path: str | os.PathLike[str], *, backlog: int = _BACKLOG) -> UnixListener:
     """A listening Unix stream socket. A file that a dead server left is replaced, a living one's never.
 
     A path that begins with a NUL octet is in Linux' abstract name space and has no file.
@@ -108,7 +128,7 @@ def listen_unix(path: str | os.PathLike[str], *, backlog: int = _BACKLOG) -> soc
         OSError: the path cannot be used; the message names it.
     """
     name = os.fspath(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = UnixListener(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if not name.startswith("\0"):
             _remove_stale(name)
@@ -143,14 +163,9 @@ def connect_unix(path: str | os.PathLike[str], *, timeout: float | None) -> sock
     return sock
 
 
-def unlink_unix(listener: socket.socket) -> None:
-    """Remove the file of a listening Unix socket before it is closed, if it is still its own."""
-    if listener.family != getattr(socket, "AF_UNIX", None):
-        return
-    name = listener.getsockname()
-    if isinstance(name, str) and name and not name.startswith("\0"):
-        with contextlib.suppress(OSError):
-            os.unlink(name)
+def _identity(name: str) -> tuple[int, int]:
+    found = os.stat(name)
+    return found.st_dev, found.st_ino
 
 
 def _remove_stale(name: str) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, overload
 
 from ..core.broadcast import Broadcast
-from ..core.endpoint import Endpoint, converted
+from ..core.endpoint import Endpoint, code_for, converted
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, Protocol, State
 from ..core.tls import TLS
@@ -312,7 +312,7 @@ class Connection(Endpoint):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        self.close(CloseCode.NORMAL_CLOSURE if kind is None else CloseCode.INTERNAL_ERROR)
+        self.close(code_for(kind))
 
     # The pump.
 

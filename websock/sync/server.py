@@ -19,7 +19,7 @@ from ..core.options import SAME_ORIGIN, OptionKeywords, Options, Origins, option
 from ..core.protocol import LINGER_TIME, State
 from ..core.tls import TLS
 from ..exceptions import ConnectionClosed, InvalidState, RequestTimeout, ServerClosing
-from ..net.sockets import listen_tcp, listen_unix, unlink_unix
+from ..net.sockets import listen_tcp, listen_unix
 from ..net.stream import Stream
 from ..spec import CloseCode
 from ..typing import LoggerLike
@@ -272,7 +272,6 @@ class Server:
     def _close_sockets(self) -> None:
         sockets, self._sockets = self._sockets, []
         for sock in sockets:
-            unlink_unix(sock)
             sock.close()
         self._wake.close()
         self._woken.close()
