@@ -31,7 +31,7 @@ $(VENV)/bench: $(VENV)/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check websockets==17.4 wsproto
 	@touch $@
 
-# exec: signals reach the server itself, and make reports its exit status.
+# exec: signals reach the server itself.
 chat: $(VENV)/run
 	@exec $(BIN)/python -B examples/chat/server.py --host $(HOST) --port $(PORT)
 

@@ -28,7 +28,10 @@ def listen_tcp(
 
     Raises:
         OSError: an address cannot be used; the message names it. Nothing stays open.
+        ValueError: not a port number.
     """
+    if not 0 <= port < 65536:
+        raise ValueError(f"a port is a number from 0 to 65535, not {port}")  # getaddrinfo would cut it to 16 bits
     infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:

@@ -1,0 +1,199 @@
+"""The command line: ``python -m websock``, or ``websock``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import math
+import platform
+import ssl
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from .asyncio.client import connect
+from .cli import Exit, explain
+from .cli.connect import talk
+from .cli.echo import echo
+from .cli.terminal import inert
+from .core.uri import URI, parse_uri
+from .version import __version__
+
+__all__ = ["main"]
+
+_CONNECT = """\
+Each line of the input is sent as a text message; each message that comes is one line of standard output, with
+control characters escaped, so that a terminal does not obey them. Everything else is on standard error. When the input
+ends (Ctrl-D in a terminal, the end of a pipe), or with Ctrl-C, the connection is closed with code 1000.
+"""
+_CONNECT_EXIT = f"""\
+exit status:
+  {Exit.OK:<4} closed normally: both sides said goodbye with 1000, 1001 or no code
+  {Exit.FAILED:<4} could not connect
+  {Exit.USAGE:<4} wrong usage: an option, the URI, or input that is not UTF-8
+  {Exit.ABNORMAL:<4} closed abnormally: with another code, or without a closing handshake
+  {Exit.INTERRUPTED:<4} interrupted before the connection was open
+
+examples:
+  websock connect ws://localhost:8765/
+  printf 'a\\nb\\n' | websock connect wss://example.com/ --header 'Authorization: Bearer t0k3n'
+  websock connect ws+unix:///run/app.sock:/chat --subprotocol chat.v2 --subprotocol chat.v1
+"""
+_ECHO = """\
+Send back every message. The addresses go to standard output, one a line, once the server is ready.
+"""
+_ECHO_EXIT = f"""\
+exit status:
+  {Exit.OK:<4} stopped by Ctrl-C or SIGTERM; clients were told 1001, "going away"
+  {Exit.FAILED:<4} could not listen there
+  {Exit.USAGE:<4} wrong usage
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """One line, rather than all options and then the line."""
+        self.exit(Exit.USAGE, f"{self.prog}: {inert(message)} (try {self.prog} --help)\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status. Wrong usage raises SystemExit(2), as with every argparse program."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    run: Callable[[_Parser, argparse.Namespace], Exit] = args.run
+    return run(args.parser, args)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="websock", description="WebSocket (RFC 6455) from the command line.")
+    parser.add_argument("--version", action="version", version=f"websock {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[_Parser, argparse.Namespace], Exit], help: str, **more: str) -> _Parser:  # noqa: A002
+        sub = commands.add_parser(name, help=help, **more)
+        sub.set_defaults(run=run, parser=sub)
+        return sub
+
+    sub = command("connect", _connect, "talk to a server", description=_CONNECT, epilog=_CONNECT_EXIT)
+    sub.add_argument("uri", metavar="URI", type=_uri, help="ws://, wss://, ws+unix:///path.sock:/resource, wss+unix://")
+    add = sub.add_argument
+    add("--header", metavar="'NAME: VALUE'", type=_header, action="append", help="a header for the request; repeatable")
+    add("--subprotocol", metavar="NAME", action="append", help="a subprotocol to offer, best first; repeatable")
+    add("--origin", metavar="ORIGIN", help="the Origin header: the page that a browser would connect from")
+    add("--ping", metavar="SECONDS", type=_seconds, help="show the latency, each time so long after the last; 0: once")
+    tls = sub.add_mutually_exclusive_group()
+    tls.add_argument("--ca", metavar="FILE", help="trust these certificates (PEM) instead of the system's")
+    tls.add_argument("--insecure", action="store_true", help="trust every certificate, for every name")
+    add("--timeout", metavar="SECONDS", type=_seconds, default=10.0, help="for opening, and for closing; default: 10")
+    add("--max-size", metavar="BYTES", type=_size, default=2**20, help="of a message; default: 1048576; 0: no limit")
+    add("--wait", metavar="SECONDS", type=_seconds, default=1.0,
+        help="after the end of piped input, close when nothing has come for so long; default: 1; inf: when the server "
+        "closes")  # fmt: skip
+
+    sub = command("echo", _echo, "run an echo server", description=_ECHO, epilog=_ECHO_EXIT)
+    add = sub.add_argument
+    add("--host", help="default: 127.0.0.1, for this machine only")
+    add("--port", type=_port, help="default: 8765; 0: any free one")
+    add("--unix", metavar="PATH", help="listen on a Unix socket instead")
+    add("--tls", nargs=2, metavar=("CERT", "KEY"), help="serve wss:// with this certificate and its key (PEM)")
+
+    command("info", _info, "versions, for a bug report")
+    return parser
+
+
+def _uri(text: str) -> URI:
+    try:
+        return parse_uri(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't 'Name: value'")
+    return name, value.strip()
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a number of seconds")
+    return seconds
+
+
+def _size(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a number of bytes")
+    return int(text) or None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a port")
+    return int(text)
+
+
+def _connect(parser: _Parser, args: argparse.Namespace) -> Exit:
+    context = None
+    if args.ca or args.insecure:
+        if not args.uri.secure:
+            parser.error("--ca and --insecure go with wss:// and wss+unix://")
+        try:
+            context = ssl.create_default_context(cafile=args.ca)
+        except OSError as error:
+            parser.error(f"--ca {args.ca}: {explain(error)}")
+        if args.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+    try:
+        opening = connect(
+            args.uri,
+            origin=args.origin,
+            additional_headers=args.header,
+            subprotocols=args.subprotocol,
+            ssl=context,
+            open_timeout=args.timeout,
+            close_timeout=args.timeout,
+            max_size=args.max_size,
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    return talk(opening, args.uri, wait=args.wait, ping=args.ping)
+
+
+def _echo(parser: _Parser, args: argparse.Namespace) -> Exit:
+    if args.unix is not None and (args.host is not None or args.port is not None):
+        parser.error("--unix goes without --host and --port")
+    context = None
+    if args.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(*args.tls)
+        except OSError as error:
+            parser.error(f"--tls {' '.join(args.tls)}: {explain(error)}")
+    port = 8765 if args.port is None else args.port
+    return echo(args.host or "127.0.0.1", port, path=args.unix, tls=context)
+
+
+def _info(parser: _Parser, args: argparse.Namespace) -> Exit:
+    lines = {
+        "websock": __version__,
+        "codec": "pure Python",  # there is no other yet
+        "Python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "platform": platform.platform(),
+        "h11": importlib.metadata.version("h11"),
+        "OpenSSL": ssl.OPENSSL_VERSION,
+    }
+    sys.stdout.writelines(f"{name:<10}{value}\n" for name, value in lines.items())
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""The subcommands of ``python -m websock``, and what they share: exit codes, and errors in one line."""
+
+from __future__ import annotations
+
+import enum
+import ssl
+import sys
+
+from ..exceptions import InvalidStatus
+from .terminal import inert
+
+__all__ = ["Exit", "complain", "explain"]
+
+
+class Exit(enum.IntEnum):
+    """How a subcommand ended."""
+
+    OK = 0
+    FAILED = 1  # could not connect, or could not listen
+    USAGE = 2  # argparse's own number
+    ABNORMAL = 3
+    INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+def complain(command: str, problem: str) -> None:
+    """One line on standard error, whatever characters the problem has."""
+    sys.stderr.write(f"websock {command}: {inert(problem)}\n")
+
+
+def explain(error: Exception) -> str:
+    """What went wrong, for people: no class names, no error numbers, no line numbers of OpenSSL."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {error.verify_message} (see --ca and --insecure)"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    if isinstance(error, InvalidStatus):
+        response = error.response
+        body = response.body[:200].decode("utf-8", "replace").strip().partition("\n")[0]
+        return " ".join(filter(None, (str(error), response.reason_phrase, body and f"({body})")))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
