@@ -72,7 +72,7 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"websock {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[[_Parser, argparse.Namespace], Exit], help: str, **more: str) -> _Parser:  # noqa: A002
+    def command(name: str, run: Callable[[_Parser, argparse.Namespace], Exit], help: str, **more: Any) -> _Parser:  # noqa: A002
         sub = commands.add_parser(name, help=help, **more)
         sub.set_defaults(run=run, parser=sub)
         return sub

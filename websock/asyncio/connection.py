@@ -30,15 +30,43 @@ _OPEN, _ENDING = State.OPEN, State.ENDING  # looked up for every message
 _CORK = 2**16  # octets that may wait for the end of a read callback
 _TURN = 64  # messages that a task gets before the loop has its turn
 
-_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = weakref.WeakKeyDictionary()
+
+class _Shared:
+    """What the connections of one event loop share: the read buffer, and whose writes wait for the end of a turn.
+
+    While one connection is busy alone, what a read made it send is written at once. As soon as another one is read,
+    both belong to a turn in which many are: then all write when all have been read, so that a peer, or a proxy with
+    many connections, is woken once for all and not once for each.
+    """
+
+    __slots__ = ("_loop", "_waiting", "last", "view")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._waiting: list[Connection] = []
+        self.last: Connection | None = None  # the one that was read last
+        self.view = memoryview(bytearray(_READ_SIZE))  # what is in it is consumed before the loop goes on
+
+    def flush_later(self, connection: Connection) -> None:
+        """Write what `connection` has to send when every connection of this turn was read."""
+        if not self._waiting and (loop := self._loop()) is not None:
+            loop.call_soon(self._flush)
+        self._waiting.append(connection)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection._flush()
 
 
-def _read_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    """The read buffer of an event loop: what is in it is consumed before the loop goes on."""
-    view = _buffers.get(loop)
-    if view is None:
-        view = _buffers[loop] = memoryview(bytearray(_READ_SIZE))
-    return view
+_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = weakref.WeakKeyDictionary()
+
+
+def _shared_of(loop: asyncio.AbstractEventLoop) -> _Shared:
+    shared = _shared.get(loop)
+    if shared is None:
+        shared = _shared[loop] = _Shared(loop)
+    return shared
 
 
 class Connection(Endpoint, asyncio.BufferedProtocol):
@@ -50,7 +78,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
 
     __slots__ = (
         "__dict__", "__weakref__", "_burst", "_closed", "_corked", "_drained", "_inbox", "_loop", "_lost", "_parts",
-        "_pongs", "_reading_paused", "_timer", "_tls", "_turn", "_view", "_waiter", "_writing_paused", "transport",
+        "_pongs", "_reading_paused", "_shared", "_timer", "_tls", "_turn", "_waiter", "_writing_paused", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -58,7 +86,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, logger: LoggerLike) -> None:
         super().__init__(logger)
         self._loop = loop
-        self._view = _read_buffer(loop)
+        self._shared = _shared_of(loop)
         self._inbox = Inbox(None)
         self._burst = 0  # messages taken since the consumer last waited
         self._corked = False
@@ -87,17 +115,18 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         # It waits in the one read buffer, as what comes from the transport does.
         for start in range(0, len(leftover), _READ_SIZE):
             part = leftover[start : start + _READ_SIZE]
-            self._view[: len(part)] = part
+            self._shared.view[: len(part)] = part
             self.buffer_updated(len(part))
 
     # What the transport calls.
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._view
+        return self._shared.view
 
     def buffer_updated(self, nbytes: int) -> None:
         protocol = self._protocol
-        messages = protocol.receive(self._view[:nbytes])
+        shared = self._shared
+        messages = protocol.receive(shared.view[:nbytes])
         if messages:
             inbox = self._inbox
             if protocol.state is _OPEN or not inbox.full:  # else we are closing, and nobody has read for long
@@ -108,7 +137,11 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
                 self._pause_reading()
         elif protocol.unsettled is not None and not self._inbox:
             protocol.settle()
-        self._flush()
+        if shared.last is self:
+            self._flush()
+        else:
+            shared.last = self
+            shared.flush_later(self)
         if protocol.state >= _ENDING:
             self._waiter.wake()
 
@@ -135,6 +168,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self._shared.last = None
         self._protocol.lost(exc)
         if self._timer is not None:
             self._timer.cancel()

@@ -1,7 +1,7 @@
 """``websock connect``: talk to a server, by hand or from a pipe.
 
-Strategy: the event loop has the main thread, and with it the signals. A daemon thread reads the input, since that blocks
-and cannot be interrupted everywhere; it waits until each line is taken, so a long input is not read into memory.
+Strategy: the event loop has the main thread, and with it the signals. A daemon thread reads the input, since that
+blocks and cannot be interrupted everywhere; it waits until each line is taken, so a long input does not fill memory.
 """
 
 from __future__ import annotations
@@ -89,9 +89,8 @@ class _Talk:
 
     def _read_input(self) -> None:
         """The thread."""
-        number = 0
         try:
-            for number, line in enumerate(self._screen.lines(), 1):
+            for line in self._screen.lines():
                 sending = self._send(line)
                 try:
                     asyncio.run_coroutine_threadsafe(sending, self._loop).result()
@@ -100,8 +99,8 @@ class _Talk:
                     return
         except ConnectionClosed:
             return
-        except UnicodeError:
-            self._bad_input = f"line {number + 1} of the input is not UTF-8"
+        except ValueError as error:
+            self._bad_input = "the input is not UTF-8" if isinstance(error, UnicodeError) else str(error)
         try:
             self._loop.call_soon_threadsafe(self._no_more_input)
         except RuntimeError:

@@ -82,7 +82,7 @@ class Screen:
         """What is typed or piped into the program, line by line. To be called in a thread: it blocks.
 
         Raises:
-            UnicodeDecodeError: that is not text.
+            ValueError: it is not UTF-8.
         """
         if self.interactive:
             try:
@@ -94,8 +94,12 @@ class Screen:
             return
         # Not sys.stdin itself: at exit Python would wait for the lock of a thread that still reads there.
         with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
-            for line in stream:
-                yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+            for number, line in enumerate(stream, 1):
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError:
+                    raise ValueError(f"line {number} of the input is not UTF-8") from None
+                yield text.removesuffix("\n").removesuffix("\r")
 
     def start(self) -> None:
         """From now on there is a prompt, if a person is there."""
