@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from .asyncio.client import ClientConnection, connect, unix_connect
     from .asyncio.connection import broadcast
     from .asyncio.server import Server, ServerConnection, serve, unix_serve
-    from .core.closing import Close
-    from .core.http import Headers, MultipleValuesError, Request, Response
     from .core.options import SAME_ORIGIN, Options
     from .core.protocol import State
+    from .datastructures import Headers, MultipleValuesError
     from .exceptions import (
         ConcurrencyError,
         ConnectionClosed,
@@ -35,17 +34,17 @@ if TYPE_CHECKING:
         ProtocolError,
         WebSocketException,
     )
-    from .spec import CloseCode, Opcode
+    from .frames import Close, CloseCode, Opcode
+    from .http11 import Request, Response
     from .typing import Data
 
 _HOMES = {
     "asyncio.client": ("ClientConnection", "connect", "unix_connect"),
     "asyncio.connection": ("broadcast",),
     "asyncio.server": ("Server", "ServerConnection", "serve", "unix_serve"),
-    "core.closing": ("Close",),
-    "core.http": ("Headers", "MultipleValuesError", "Request", "Response"),
     "core.options": ("Options", "SAME_ORIGIN"),
     "core.protocol": ("State",),
+    "datastructures": ("Headers", "MultipleValuesError"),
     "exceptions": (
         "ConcurrencyError",
         "ConnectionClosed",
@@ -62,7 +61,8 @@ _HOMES = {
         "ProtocolError",
         "WebSocketException",
     ),
-    "spec": ("CloseCode", "Opcode"),
+    "frames": ("Close", "CloseCode", "Opcode"),
+    "http11": ("Request", "Response"),
     "typing": ("Data",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

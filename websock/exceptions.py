@@ -35,13 +35,11 @@ Wrong arguments are ``TypeError`` and ``ValueError``; what the network does is `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from .frames import Close
+from .http11 import Response
 from .spec import CloseCode
-
-if TYPE_CHECKING:
-    from .core.closing import Close
-    from .core.http import Response
 
 __all__ = [
     "ConcurrencyError",

@@ -12,10 +12,10 @@ from typing import Any, Unpack
 
 from ..core.endpoint import default_logger, log_outcome
 from ..core.handshake import ServerHandshake
-from ..core.http import Request, Response, make_response
 from ..core.options import SAME_ORIGIN, OptionKeywords, Options, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..exceptions import ConnectionClosed, InvalidHandshake, RequestTimeout, ServerClosing
+from ..http11 import Request, Response, make_response
 from ..net.sockets import listen_tcp, listen_unix
 from ..spec import CloseCode
 from ..typing import LoggerLike

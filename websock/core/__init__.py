@@ -4,10 +4,11 @@ Nothing here imports ``socket``, ``asyncio``, ``threading``, ``selectors`` or ``
 buffers, in one file.
 """
 
-from .closing import Close
+from ..datastructures import Headers
+from ..frames import Close
+from ..http11 import Request, Response
 from .codec import Decoder, encode
 from .handshake import ClientHandshake, ServerHandshake
-from .http import Headers, Request, Response
 from .masking import apply_mask
 from .options import SAME_ORIGIN, Options
 from .protocol import Protocol, State

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from ..exceptions import InvalidClose, InvalidUTF8
-from ..spec import CLOSE_CODE_TEXT, MAX_CONTROL, CloseCode
+from ..frames import Close
+from ..spec import MAX_CONTROL, CloseCode
 
-__all__ = ["Close", "may_travel"]
+__all__ = ["Close", "may_travel", "parse_close", "serialize_close"]
 
 # Registered codes below 3000 that an endpoint may send; 1004 is reserved, 1005, 1006 and 1015 only describe.
 _REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
@@ -18,57 +17,37 @@ def may_travel(code: int) -> bool:
     return code in _REGISTERED or 3000 <= code < 5000
 
 
-def describe(code: int) -> str:
-    """A few words for a close code, known or by its range (RFC 6455 section 7.4.2)."""
-    if code in CLOSE_CODE_TEXT:
-        return CLOSE_CODE_TEXT[code]
-    if 3000 <= code < 4000:
-        return "registered"
-    return "private use" if 4000 <= code < 5000 else "unknown"
+def parse_close(payload: bytes) -> Close:
+    """The Close in the payload of a received frame.
+
+    Raises:
+        InvalidClose: one octet only, or a code that may not travel.
+        InvalidUTF8: the reason is not UTF-8.
+    """
+    if not payload:
+        return Close(CloseCode.NO_STATUS_RCVD)
+    if len(payload) == 1:
+        raise InvalidClose("close frame with one octet")
+    code = int.from_bytes(payload[:2], "big")
+    if not may_travel(code):
+        raise InvalidClose(f"close code {code} may not travel")
+    try:
+        return Close(code, str(payload[2:], "utf-8"))
+    except UnicodeDecodeError:
+        raise InvalidUTF8("close reason is not UTF-8") from None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Close:
-    """Code and reason of a Close frame. An empty Close frame has the code 1005 (RFC 6455 section 7.1.5)."""
+def serialize_close(close: Close) -> bytes:
+    """The payload to send.
 
-    code: int
-    reason: str = ""
-
-    def __str__(self) -> str:
-        text = f"{int(self.code)} ({describe(self.code)})"
-        return f"{text} {self.reason}" if self.reason else text
-
-    @classmethod
-    def parse(cls, payload: bytes) -> Close:
-        """The Close in the payload of a received frame.
-
-        Raises:
-            InvalidClose: one octet only, or a code that may not travel.
-            InvalidUTF8: the reason is not UTF-8.
-        """
-        if not payload:
-            return cls(CloseCode.NO_STATUS_RCVD)
-        if len(payload) == 1:
-            raise InvalidClose("close frame with one octet")
-        code = int.from_bytes(payload[:2], "big")
-        if not may_travel(code):
-            raise InvalidClose(f"close code {code} may not travel")
-        try:
-            return cls(code, str(payload[2:], "utf-8"))
-        except UnicodeDecodeError:
-            raise InvalidUTF8("close reason is not UTF-8") from None
-
-    def serialize(self) -> bytes:
-        """The payload to send.
-
-        Raises:
-            ValueError: the code may not travel, or the reason takes more than 123 octets in UTF-8.
-        """
-        if self.code == CloseCode.NO_STATUS_RCVD and not self.reason:
-            return b""
-        if not may_travel(self.code):
-            raise ValueError(f"close code {self.code} may not be sent")
-        payload = self.code.to_bytes(2, "big") + self.reason.encode()
-        if len(payload) > MAX_CONTROL:
-            raise ValueError(f"close reason takes {len(payload) - 2} octets in UTF-8, at most {MAX_CONTROL - 2} fit")
-        return payload
+    Raises:
+        ValueError: the code may not travel, or the reason takes more than 123 octets in UTF-8.
+    """
+    if close.code == CloseCode.NO_STATUS_RCVD and not close.reason:
+        return b""
+    if not may_travel(close.code):
+        raise ValueError(f"close code {close.code} may not be sent")
+    payload = close.code.to_bytes(2, "big") + close.reason.encode()
+    if len(payload) > MAX_CONTROL:
+        raise ValueError(f"close reason takes {len(payload) - 2} octets in UTF-8, at most {MAX_CONTROL - 2} fit")
+    return payload

@@ -7,9 +7,9 @@ import uuid
 from typing import Any, NoReturn
 
 from ..exceptions import ConnectionClosed, InvalidState
+from ..http11 import Request, Response, make_response
 from ..spec import CloseCode
 from ..typing import Data, LoggerLike
-from .http import Request, Response, make_response
 from .protocol import Protocol, State
 
 __all__ = ["Endpoint"]

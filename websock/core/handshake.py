@@ -13,6 +13,7 @@ import hmac
 import os
 from collections.abc import Callable, Sequence
 
+from ..datastructures import Headers, is_token
 from ..exceptions import (
     InvalidHandshake,
     InvalidHeader,
@@ -26,10 +27,11 @@ from ..exceptions import (
     InvalidUpgrade,
     NegotiationError,
 )
+from ..http11 import Request, Response, make_response
 from ..spec import GUID, VERSION
 from ..typing import Buffer, HeadersLike
-from .http import ClientHTTP, Headers, Request, Response, ServerHTTP, make_response
-from .options import SAME_ORIGIN, Options, is_token
+from .http import ClientHTTP, ServerHTTP
+from .options import SAME_ORIGIN, Options
 from .protocol import Protocol
 from .uri import URI
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypedDict
 
+from ..datastructures import is_token
+
 __all__ = ["SAME_ORIGIN", "OptionKeywords", "Options"]
 
 
@@ -110,14 +112,6 @@ _NUMBERS = (
     ("ping_timeout", 0, True),
     ("close_timeout", 0, True),
 )
-
-# The characters of a token: RFC 9110 section 5.6.2.
-_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-
-
-def is_token(text: str) -> bool:
-    """Whether `text` is a token as HTTP defines it (RFC 9110 section 5.6.2)."""
-    return bool(text) and _TOKEN.issuperset(text)
 
 
 def options_from(keywords: Mapping[str, Any], caller: str, known: Iterable[str]) -> Options:

@@ -27,7 +27,7 @@ from ..exceptions import (
 )
 from ..spec import MAX_CONTROL, CloseCode, Opcode
 from ..typing import Buffer, Data
-from .closing import Close
+from .closing import Close, parse_close, serialize_close
 from .codec import Decoder, Fragment, encode
 from .options import Options
 
@@ -208,7 +208,7 @@ class Protocol:
         elif opcode == Opcode.PONG:
             self._match_pong(payload)
         else:
-            self._unsettle(Close.parse(payload))
+            self._unsettle(parse_close(payload))
 
     def _queue_pong(self, payload: bytes) -> None:
         frame = b"".join(encode(Opcode.PONG, payload, masked=self.masks))
@@ -345,7 +345,7 @@ class Protocol:
             ValueError: a code that may not be sent, or a reason of more than 123 octets.
         """
         close = Close(code, reason)
-        close.serialize()
+        serialize_close(close)
         self.settle()
         if self.state is State.OPEN:
             self._received_first = False
@@ -358,7 +358,7 @@ class Protocol:
             ValueError: a code that may not be sent, or a reason of more than 123 octets.
         """
         close = Close(code, reason)
-        close.serialize()
+        serialize_close(close)
         self.settle()
         if self.state < State.ENDING:
             self._fail(close, cause)
@@ -376,7 +376,7 @@ class Protocol:
     def _queue_close(self, close: Close, step: _Step = _Step.SEND_CLOSE) -> None:
         self.close_sent = close
         self._enter(step)
-        self._queue_control(Opcode.CLOSE, close.serialize())
+        self._queue_control(Opcode.CLOSE, serialize_close(close))
         self._held = []  # they would have followed a message that now never ends
 
     def _queue_control(self, opcode: int, payload: bytes) -> None:

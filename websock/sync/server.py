@@ -14,11 +14,11 @@ from typing import Any, Final, Unpack
 
 from ..core.endpoint import default_logger, log_outcome
 from ..core.handshake import ServerHandshake
-from ..core.http import Request, Response
 from ..core.options import SAME_ORIGIN, OptionKeywords, Options, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.tls import TLS
 from ..exceptions import ConnectionClosed, InvalidState, RequestTimeout, ServerClosing
+from ..http11 import Request, Response
 from ..net.sockets import listen_tcp, listen_unix
 from ..net.stream import Stream
 from ..spec import CloseCode
