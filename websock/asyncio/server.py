@@ -12,10 +12,11 @@ from typing import Any, Unpack
 
 from ..core.endpoint import default_logger, log_outcome
 from ..core.handshake import ServerHandshake
-from ..core.options import SAME_ORIGIN, OptionKeywords, Options, Origins, options_from
+from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
-from ..exceptions import ConnectionClosed, InvalidHandshake, RequestTimeout, ServerClosing
-from ..http11 import Request, Response, make_response
+from ..core.service import HandlerRun, Service
+from ..exceptions import InvalidHandshake, RequestTimeout, ServerClosing
+from ..http11 import Request, Response
 from ..net.sockets import listen_tcp, listen_unix
 from ..spec import CloseCode
 from ..typing import LoggerLike
@@ -97,20 +98,16 @@ class serve:  # noqa: N801 - it is used like a function
         start_serving: bool = True,
         **options: Unpack[OptionKeywords],
     ) -> None:
-        if not callable(handler):
-            raise TypeError(f"handler must be a coroutine function, not {handler!r}")
-        keywords = {**options, "origins": origins}
-        self._server = Server(
-            handler,
-            options=options_from(keywords, "serve()", _KEYWORDS),
+        service = Service(
+            handler=handler,
+            options=options_from({**options, "origins": origins}, "serve()", _KEYWORDS),
+            logger=logger or default_logger("server"),
             process_request=process_request,
             process_response=process_response,
             select_subprotocol=select_subprotocol,
             server_header=server_header,
-            create_connection=create_connection,
-            ssl=ssl,
-            logger=logger or default_logger("server"),
         )
+        self._server = Server(service, create_connection, ssl)
         self._start_serving = start_serving
         hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
 
@@ -155,26 +152,11 @@ class Server:
     """A running server: what `serve` gives."""
 
     def __init__(
-        self,
-        handler: Handler,
-        *,
-        options: Options,
-        process_request: ProcessRequest | None,
-        process_response: ProcessResponse | None,
-        select_subprotocol: SelectSubprotocol | None,
-        server_header: str | None,
-        create_connection: type[ServerConnection],
-        ssl: ssl_module.SSLContext | None,
-        logger: LoggerLike,
+        self, service: Service, create_connection: type[ServerConnection], ssl: ssl_module.SSLContext | None
     ) -> None:
-        self.handler = handler
-        self.options = options
-        self.process_request = process_request
-        self.process_response = process_response
-        self.select_subprotocol = select_subprotocol
-        self.server_header = server_header
+        self.service = service
+        self.logger = service.logger
         self.create_connection = create_connection
-        self.logger = logger
         self._ssl = ssl
         self._servers: list[asyncio.Server] = []
         self._openings: set[_Opening] = set()
@@ -193,7 +175,7 @@ class Server:
                         lambda: _Opening(self, loop),
                         sock=sock,
                         ssl=self._ssl,
-                        ssl_handshake_timeout=self.options.open_timeout if self._ssl else None,
+                        ssl_handshake_timeout=self.service.options.open_timeout if self._ssl else None,
                         start_serving=start_serving,
                     )
                 )
@@ -282,13 +264,13 @@ class _Opening(asyncio.Protocol):
         # Made when the TCP connection is accepted: time counts from now, TLS included.
         self._server = server
         self._loop = loop
-        self._handshake = ServerHandshake(options=server.options)
+        self._handshake = ServerHandshake(options=server.service.options)
         self._transport: asyncio.Transport | None = None
         self._session: asyncio.Task[None] | None = None
         self._heard = False
         self._peer: Any = None
         self.ended: asyncio.Future[None] = loop.create_future()
-        timeout = server.options.open_timeout
+        timeout = server.service.options.open_timeout
         self._timer = None if timeout is None else loop.call_later(timeout, self._timeout)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -314,7 +296,7 @@ class _Opening(asyncio.Protocol):
             connection.server = self._server
             connection.transport = self._transport
             connection.request = handshake.request
-            task = self._loop.create_task(self._run(connection, handshake.request))
+            task = self._loop.create_task(self._run(connection))
             self._session = task
             self._server._sessions[task] = connection
             task.add_done_callback(self._server._sessions.pop)
@@ -345,7 +327,7 @@ class _Opening(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
             return
-        self.refuse(RequestTimeout(f"no complete handshake within {self._server.options.open_timeout} s"))
+        self.refuse(RequestTimeout(f"no complete handshake within {self._server.service.options.open_timeout} s"))
 
     def _answered(self) -> None:
         """Write an answer that is not 101; then wait a little for the peer to read it."""
@@ -362,7 +344,7 @@ class _Opening(asyncio.Protocol):
             transport.resume_reading()
         else:
             transport.close()
-        timeout = self._server.options.open_timeout
+        timeout = self._server.service.options.open_timeout
         self._abort_in(LINGER_TIME if timeout is None or not transport.get_write_buffer_size() else timeout)
 
     def resume_writing(self) -> None:
@@ -383,75 +365,41 @@ class _Opening(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(None)
 
-    async def _run(self, connection: ServerConnection, request: Request) -> None:
+    async def _run(self, connection: ServerConnection) -> None:
         """One task for each connection: answer the request, then the handler, then close."""
-        server = self._server
-        try:
-            response = await self._response(connection, request)
-            if self._handshake.done:
-                return
-            connection.response = response
-            self._handshake.respond(response)
-        except ConnectionClosed:
-            return
-        except Exception:
-            server.logger.exception("opening handshake failed")
-            if not self._handshake.done:
-                self._handshake.reject(500, "Failed to open a WebSocket connection: internal error.\n")
-        handshake = self._handshake
+        server, handshake, transport = self._server, self._handshake, connection.transport
+        await _answer(server.service.answer(handshake, connection))
         if handshake.protocol is None:
             self._answered()
             return
         log_outcome(server.logger, handshake.response, None, self._peer)
-        assert self._transport is not None  # noqa: S101 - for the type checker
         self._end()
-        self._transport.writelines(handshake.outgoing())
-        connection.open(self._transport, handshake.protocol, handshake.leftover)
-        self._transport.resume_reading()
+        transport.writelines(handshake.outgoing())
+        connection.open(transport, handshake.protocol, handshake.leftover)
+        transport.resume_reading()
         if server._closing is not None:
             connection._start_close(CloseCode.GOING_AWAY, "")
         del handshake, self  # a connection may stay open for days
-        await _handle(server, connection)
-
-    async def _response(self, connection: ServerConnection, request: Request) -> Response:
-        """What to answer: the user's hooks come first and last (RFC 6455 section 4.2.2)."""
-        server = self._server
-        response: Response | None = None
-        if server.process_request is not None:
-            response = await _result(server.process_request(connection, request))
-            if response is not None and not isinstance(response, Response):
-                raise TypeError(f"process_request must return None or a Response, not {response!r}")
-            if self._handshake.done:
-                return response or make_response(503, "")
-        if response is None:
-            select = server.select_subprotocol
-            response = self._handshake.answer(
-                server_header=server.server_header,
-                select_subprotocol=None if select is None else lambda offered: select(connection, offered),
-            )
-        elif server.server_header is not None and "Server" not in response.headers:
-            response.headers["Server"] = server.server_header
-        if server.process_response is not None:
-            response = await _result(server.process_response(connection, request, response)) or response
-        return response
+        try:
+            with HandlerRun(connection.logger) as run:
+                await server.service.handler(connection)
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+        await connection.close(run.code)
 
 
-async def _result(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value
-
-
-async def _handle(server: Server, connection: ServerConnection) -> None:
-    """Run the handler; what it raises ends its connection and nothing else."""
+async def _answer(steps: Generator[Any, Any, None]) -> None:
+    """Run `Service.answer`, awaiting what hooks return when it is awaitable."""
     try:
-        await server.handler(connection)
-    except ConnectionClosed:
-        code = CloseCode.NORMAL_CLOSURE  # a handler need not catch what ends every connection
-    except asyncio.CancelledError:
-        connection.transport.abort()
-        raise
-    except Exception:
-        connection.logger.exception("connection handler failed")
-        code = CloseCode.INTERNAL_ERROR
-    else:
-        code = CloseCode.NORMAL_CLOSURE
-    await connection.close(code)
+        value = next(steps)
+        while True:
+            if inspect.isawaitable(value):
+                try:
+                    value = await value
+                except Exception as error:  # the hook's: the answer is decided there
+                    value = steps.throw(error)
+                    continue
+            value = steps.send(value)
+    except StopIteration:
+        pass

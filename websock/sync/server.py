@@ -14,10 +14,11 @@ from typing import Any, Final, Unpack
 
 from ..core.endpoint import default_logger, log_outcome
 from ..core.handshake import ServerHandshake
-from ..core.options import SAME_ORIGIN, OptionKeywords, Options, Origins, options_from
+from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
+from ..core.service import HandlerRun, Service
 from ..core.tls import TLS
-from ..exceptions import ConnectionClosed, InvalidState, RequestTimeout, ServerClosing
+from ..exceptions import InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.sockets import listen_tcp, listen_unix
 from ..net.stream import Stream
@@ -99,17 +100,16 @@ def serve(
         OSError: cannot listen there; the message names the address.
         TypeError, ValueError: an option is not one, or has a wrong value.
     """
-    server = Server(
-        handler,
+    service = Service(
+        handler=handler,
         options=options_from({**options, "origins": origins}, "serve()", _KEYWORDS),
+        logger=logger or default_logger("server"),
         process_request=process_request,
         process_response=process_response,
         select_subprotocol=select_subprotocol,
         server_header=server_header,
-        create_connection=create_connection,
-        ssl=ssl,
-        logger=logger or default_logger("server"),
     )
+    server = Server(service, create_connection, ssl)
     hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
     if sock is not None:
         server.listen([sock])
@@ -132,29 +132,12 @@ class Server:
     """A server: what `serve` gives. It listens from the beginning, and accepts in `serve_forever`."""
 
     def __init__(
-        self,
-        handler: Handler,
-        *,
-        options: Options,
-        process_request: ProcessRequest | None,
-        process_response: ProcessResponse | None,
-        select_subprotocol: SelectSubprotocol | None,
-        server_header: str | None,
-        create_connection: type[ServerConnection],
-        ssl: ssl_module.SSLContext | None,
-        logger: LoggerLike,
+        self, service: Service, create_connection: type[ServerConnection], ssl: ssl_module.SSLContext | None
     ) -> None:
-        if not callable(handler):
-            raise TypeError(f"handler must be a function, not {handler!r}")
-        self.handler = handler
-        self.options = options
-        self.process_request = process_request
-        self.process_response = process_response
-        self.select_subprotocol = select_subprotocol
-        self.server_header = server_header
+        self.service = service
+        self.logger = service.logger
         self.create_connection = create_connection
         self.ssl = ssl
-        self.logger = logger
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
         self._threads: dict[threading.Thread, _Session] = {}
@@ -287,7 +270,7 @@ class _Session:
     """One connection from its acceptance to its end, in a thread of its own."""
 
     def __init__(self, server: Server, sock: socket.socket, address: Any) -> None:
-        timeout = server.options.open_timeout
+        timeout = server.service.options.open_timeout
         self._server = server
         self._stream = Stream(sock)
         self._peer = address
@@ -303,32 +286,26 @@ class _Session:
             connection._start_close(code, reason)
 
     def run(self) -> None:
+        """The whole life of the connection."""
         server = self._server
+        connection = None
         try:
             connection = self._open()
-        except Exception:
-            server.logger.exception("opening handshake failed")
-            connection = None
+        finally:
+            if connection is None:
+                self._stream.close()
         if connection is None:
-            self._stream.close()
             return
         if server._closing:
             connection._start_close(CloseCode.GOING_AWAY, "")
-        try:
-            server.handler(connection)
-        except ConnectionClosed:
-            code = CloseCode.NORMAL_CLOSURE  # a handler need not catch what ends every connection
-        except Exception:
-            connection.logger.exception("connection handler failed")
-            code = CloseCode.INTERNAL_ERROR
-        else:
-            code = CloseCode.NORMAL_CLOSURE
-        connection.close(code)
+        with HandlerRun(connection.logger) as run:
+            server.service.handler(connection)
+        connection.close(run.code)
 
     def _open(self) -> ServerConnection | None:
         """The opening handshake; None when it did not lead to a connection."""
         server, wire = self._server, self._wire
-        handshake = ServerHandshake(options=server.options)
+        handshake = ServerHandshake(options=server.service.options)
         try:
             if server.ssl is not None:
                 wire.secure(TLS(server.ssl, server_side=True))
@@ -339,7 +316,7 @@ class _Session:
             if not wire.heard:
                 log_outcome(server.logger, None, RequestTimeout("no request in time"), self._peer)
                 return None
-            handshake.fail(RequestTimeout(f"no complete handshake within {server.options.open_timeout} s"))
+            handshake.fail(RequestTimeout(f"no complete handshake within {server.service.options.open_timeout} s"))
         except (OSError, EOFError) as error:
             if not server._closing:
                 log_outcome(server.logger, None, error, self._peer)
@@ -360,30 +337,14 @@ class _Session:
         return connection
 
     def _answer(self, handshake: ServerHandshake, request: Request) -> None:
-        """What to answer: the user's hooks come first and last (RFC 6455 section 4.2.2)."""
         server = self._server
         connection = self.connection = server.create_connection(server.logger, self._stream, self._wire.tls)
         connection.server = server
         connection.request = request
-        response: Response | None = None
+        steps = server.service.answer(handshake, connection)
         try:
-            if server.process_request is not None:
-                response = server.process_request(connection, request)
-                if response is not None and not isinstance(response, Response):
-                    raise TypeError(f"process_request must return None or a Response, not {response!r}")
-            if response is None:
-                select = server.select_subprotocol
-                response = handshake.answer(
-                    server_header=server.server_header,
-                    select_subprotocol=None if select is None else lambda offered: select(connection, offered),
-                )
-            elif server.server_header is not None and "Server" not in response.headers:
-                response.headers["Server"] = server.server_header
-            if server.process_response is not None:
-                response = server.process_response(connection, request, response) or response
-            connection.response = response
-            handshake.respond(response)
-        except Exception:
-            server.logger.exception("opening handshake failed")
-            if not handshake.done:
-                handshake.reject(500, "Failed to open a WebSocket connection: internal error.\n")
+            value = next(steps)
+            while True:
+                value = steps.send(value)
+        except StopIteration:
+            pass
