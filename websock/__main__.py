@@ -95,7 +95,7 @@ def _parser() -> _Parser:
 
     sub = command("echo", _echo, "run an echo server", description=_ECHO, epilog=_ECHO_EXIT)
     add = sub.add_argument
-    add("--host", help="default: 127.0.0.1, for this machine only")
+    add("--host", help="default: 127.0.0.1, for this machine only; '': every address")
     add("--port", type=_port, help="default: 8765; 0: any free one")
     add("--unix", metavar="PATH", help="listen on a Unix socket instead")
     add("--tls", nargs=2, metavar=("CERT", "KEY"), help="serve wss:// with this certificate and its key (PEM)")
@@ -178,8 +178,9 @@ def _echo(parser: _Parser, args: argparse.Namespace) -> Exit:
             context.load_cert_chain(*args.tls)
         except OSError as error:
             parser.error(f"--tls {' '.join(args.tls)}: {explain(error)}")
+    host = "127.0.0.1" if args.host is None else args.host
     port = 8765 if args.port is None else args.port
-    return echo(args.host or "127.0.0.1", port, path=args.unix, tls=context)
+    return echo(host, port, path=args.unix, tls=context)
 
 
 def _info(parser: _Parser, args: argparse.Namespace) -> Exit:

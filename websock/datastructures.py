@@ -22,6 +22,16 @@ def is_token(text: str) -> bool:
 _BAD_IN_VALUE = frozenset(map(chr, [*range(0x20), 0x7F])) - {"\t"}
 
 
+def check_text(what: str, text: str) -> None:
+    """Refuse what would end a line of an HTTP head or hide in it (RFC 9110 section 5.5).
+
+    Raises:
+        ValueError: control characters.
+    """
+    if not _BAD_IN_VALUE.isdisjoint(text):
+        raise ValueError(f"{what} contains control characters: {text!r}")
+
+
 class MultipleValuesError(LookupError):
     """A header was asked for as if it stood there once, and it stands there several times."""
 
@@ -56,8 +66,7 @@ class Headers(MutableMapping[str, str]):
             raise ValueError(f"{name!r} isn't a header name")
         if not isinstance(value, str):
             raise TypeError(f"the value of header {name} must be a str, not {type(value).__name__}")
-        if not _BAD_IN_VALUE.isdisjoint(value):
-            raise ValueError(f"the value of header {name} contains control characters: {value!r}")
+        check_text(f"the value of header {name}", value)
         self._fields.append((name, value.strip(" \t")))
 
     def __delitem__(self, name: str) -> None:
@@ -93,6 +102,10 @@ class Headers(MutableMapping[str, str]):
         for name, value in [*fields, *more.items()]:
             self[name] = value
 
+    def clear(self) -> None:
+        """Remove all fields."""
+        self._fields = []
+
     def get_all(self, name: str) -> list[str]:
         """All values of a header, in their order; empty when it is not there."""
         key = name.lower()
@@ -108,4 +121,4 @@ class Headers(MutableMapping[str, str]):
 
     def tokens(self, name: str) -> list[str]:
         """The elements of a comma-separated header, over all its fields (RFC 9110 section 5.6.1)."""
-        return [part for value in self.get_all(name) for part in map(str.strip, value.split(",")) if part]
+        return [part for value in self.get_all(name) for one in value.split(",") if (part := one.strip(" \t"))]

@@ -230,6 +230,7 @@ class InvalidOrigin(InvalidHeader):
 
     def __init__(self, origin: str | None) -> None:
         super().__init__("Origin", origin)
+        self.args = (origin,)  # what a copy is made from
 
 
 class InvalidUpgrade(InvalidHeader):

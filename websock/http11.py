@@ -61,5 +61,8 @@ def make_response(status: int, text: str, headers: HeadersLike | None = None) ->
             ("Content-Type", "text/plain; charset=utf-8"),
         ]
     )
-    fields.update(headers or ())
+    own = Headers(headers)
+    for name in own:
+        del fields[name]
+    fields.update(own)
     return Response(int(status), status.phrase if isinstance(status, http.HTTPStatus) else "", fields, body)

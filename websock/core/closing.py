@@ -41,8 +41,11 @@ def serialize_close(close: Close) -> bytes:
     """The payload to send.
 
     Raises:
+        TypeError: the code is not a number, or the reason not a string.
         ValueError: the code may not travel, or the reason takes more than 123 octets in UTF-8.
     """
+    if not isinstance(close.code, int) or not isinstance(close.reason, str):
+        raise TypeError(f"a close has a number and a string, not {close.code!r} and {close.reason!r}")
     if close.code == CloseCode.NO_STATUS_RCVD and not close.reason:
         return b""
     if not may_travel(close.code):

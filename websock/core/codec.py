@@ -49,13 +49,12 @@ class Fragment:
 
 
 class _Assembly:
-    """The message that is being received: a growing string or byte string, never a list of pieces."""
+    """The message that is being received: a growing byte string, never a list of pieces."""
 
-    __slots__ = ("_bytes", "_text", "_utf8", "fragments", "size")
+    __slots__ = ("_bytes", "_utf8", "fragments", "size")
 
     def __init__(self, text: bool) -> None:
-        self._utf8 = _Utf8Decoder() if text else None
-        self._text = io.StringIO(newline="")
+        self._utf8 = _Utf8Decoder() if text else None  # only to check: small strings in numbers take much memory
         self._bytes = io.BytesIO()
         self.size = 0
         self.fragments = 1
@@ -63,23 +62,28 @@ class _Assembly:
     def add(self, chunk: bytes, final: bool) -> None:
         """Take the next part of the payload; ``final`` with the last one."""
         self.size += len(chunk)
+        self._bytes.write(chunk)
         if self._utf8 is None:
-            self._bytes.write(chunk)
             return
         try:
-            self._text.write(self._utf8.decode(chunk, final))
+            self._utf8.decode(chunk, final)
         except UnicodeDecodeError as error:
             raise InvalidUTF8(f"invalid UTF-8 in a text message: {error.reason}") from None
+        begun = self._utf8.getstate()[0]
+        if len(begun) == 2 and begun[0] == 0xED and begun[1] > 0x9F:  # a surrogate, which CPython sees one octet later
+            raise InvalidUTF8("invalid UTF-8 in a text message: surrogate")
 
     def take(self) -> Data:
         """What has come since the last take; text never ends inside a character."""
+        data = self._bytes.getvalue()
+        self._bytes = io.BytesIO()
         if self._utf8 is None:
-            data: Data = self._bytes.getvalue()
-            self._bytes = io.BytesIO()
-        else:
-            data = self._text.getvalue()
-            self._text = io.StringIO(newline="")
-        return data
+            return data
+        begun = len(self._utf8.getstate()[0])
+        if begun:
+            self._bytes.write(data[-begun:])
+            data = data[:-begun]
+        return data.decode()
 
 
 class Decoder:
@@ -172,8 +176,8 @@ class Decoder:
                 plain = self._assembly is None and not self._streaming
             if position < end:
                 self._tail = data[position:]
-            if self._streaming and self._assembly is not None and self._assembly.size:
-                append(self._part())  # type: ignore[arg-type]  # only after stream(), whose caller expects it
+            if self._streaming and (part := self._part()) is not None:
+                append(part)  # type: ignore[arg-type]  # only after stream(), whose caller expects it
         except ProtocolError as failure:
             self.failure = failure
             self.stop()
@@ -194,11 +198,11 @@ class Decoder:
         back before a part was handed out.
         """
         self._streaming = on and not self.stopped
-        return self._part() if self._streaming and self._assembly is not None and self._assembly.size else None
+        return self._part() if self._streaming else None
 
-    def _part(self) -> Fragment:
-        assert self._assembly is not None  # noqa: S101 - for the type checker
-        return Fragment(self._assembly.take(), False)
+    def _part(self) -> Fragment | None:
+        data = None if self._assembly is None else self._assembly.take()
+        return Fragment(data, False) if data else None
 
     def _frame(self, data: bytes, position: int, end: int, messages: list[Data]) -> int:
         """Take the frame that begins at `position`, or what is here of it; where to go on, -1 for "need more"."""

@@ -136,7 +136,7 @@ class ServerHandshake:
             fields["Sec-WebSocket-Accept"] = accept_key(key)
             if subprotocol is not None:
                 fields["Sec-WebSocket-Protocol"] = subprotocol
-            fields.update(headers or ())
+            fields.update(_more(headers, _SERVER_OWN))
             response = Response(101, "Switching Protocols", fields)
         if server_header is not None and "Server" not in response.headers:
             response.headers["Server"] = server_header
@@ -345,12 +345,9 @@ class ClientHandshake:
         self._out: list[Buffer] = [self._http.request(self.request)]
 
     def _fields(self, uri: URI, origin: str | None, more: HeadersLike | None, user_agent: str | None) -> Headers:
-        extra = Headers(more)
-        for name in ("Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Extensions"):
-            if name in extra:
-                raise ValueError(f"the handshake itself sets the header {name}")
-        if "Sec-WebSocket-Protocol" in extra:
-            raise ValueError("give subprotocols= instead of a Sec-WebSocket-Protocol header")
+        extra = _more(more, _CLIENT_OWN)
+        if origin is not None and "Origin" in extra:
+            raise ValueError("the Origin header is given twice: as origin= and as a header")
         fields = Headers()
         # RFC 6455 section 4.1; a caller may connect to one host and ask for another.
         fields["Host"] = extra.get_all("Host")[0] if "Host" in extra else uri.host_header
@@ -422,6 +419,22 @@ class ClientHandshake:
         if subprotocol is not None and subprotocol not in (self.options.subprotocols or ()):
             raise NegotiationError(f"subprotocol {subprotocol!r} was not offered")
         return subprotocol
+
+
+# What the handshake itself says, and what would announce a body.
+_SERVER_OWN = ("Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol",
+               "Content-Length", "Transfer-Encoding")  # fmt: skip
+_CLIENT_OWN = ("Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Extensions",
+               "Sec-WebSocket-Protocol", "Content-Length", "Transfer-Encoding")  # fmt: skip
+
+
+def _more(headers: HeadersLike | None, own: Sequence[str]) -> Headers:
+    """The caller's header fields, without those that are not the caller's."""
+    fields = Headers(headers)
+    for name in own:
+        if name in fields:
+            raise ValueError(f"the header {name} belongs to the handshake itself: it can't be given")
+    return fields
 
 
 def headers_value(headers: Headers, name: str) -> str | None:

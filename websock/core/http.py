@@ -10,7 +10,7 @@ from typing import Any
 
 import h11
 
-from ..datastructures import Headers
+from ..datastructures import Headers, check_text
 from ..exceptions import HeadersTooLarge, InvalidMessage
 from ..http11 import Request, Response
 from ..spec import MAX_HEADERS, MAX_REFUSAL_BODY
@@ -64,8 +64,13 @@ class ServerHTTP:
 
     def upgrade(self, headers: Headers) -> tuple[list[Buffer], bytes]:
         """The bytes of the answer 101, and those that came behind the request."""
-        event = h11.InformationalResponse(status_code=101, headers=_pairs(headers), reason=b"Switching Protocols")
-        data = _sent(self._h11, event)
+        data = _sent(
+            self._h11,
+            h11.InformationalResponse,
+            status_code=101,
+            headers=_pairs(headers),
+            reason=b"Switching Protocols",
+        )
         return [data], self._h11.trailing_data[0]
 
     def respond(self, response: Response) -> list[Buffer]:
@@ -79,14 +84,16 @@ class ServerHTTP:
         if response.status_code != 204:
             fields.append(("Content-Length", str(len(body))))
         fields.append(("Connection", "close"))
-        head = h11.Response(
+        check_text("the reason phrase", response.reason_phrase)
+        data = _sent(
+            self._h11,
+            h11.Response,
             status_code=response.status_code,
             headers=_pairs(Headers(fields)),
             reason=response.reason_phrase.encode("latin-1", "replace"),
         )
-        data = _sent(self._h11, head)
         if body and not self._head_only:
-            data += _sent(self._h11, h11.Data(data=body))
+            data += _sent(self._h11, h11.Data, data=body)
         return [data]
 
 
@@ -99,12 +106,20 @@ class ClientHTTP:
 
     def __init__(self, max_header_size: int) -> None:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=max_header_size)
+        self._max_size = max_header_size
+        self._received = 0
         self._response: Response | None = None
 
     def request(self, request: Request) -> bytes:
-        """The bytes of the request."""
-        event = h11.Request(method=request.method, target=request.path, headers=_pairs(request.headers))
-        return _sent(self._h11, event) + _sent(self._h11, h11.EndOfMessage())
+        """The bytes of the request.
+
+        Raises:
+            ValueError: h11 cannot send it; the message says why.
+        """
+        head = _sent(
+            self._h11, h11.Request, method=request.method, target=request.path, headers=_pairs(request.headers)
+        )
+        return head + _sent(self._h11, h11.EndOfMessage)
 
     def receive(self, data: Buffer, eof: bool = False) -> Response | None:
         """Take bytes; the response once it is complete. Of a refusal's body the beginning is kept.
@@ -113,27 +128,39 @@ class ClientHTTP:
             InvalidMessage: it is not HTTP, or ends too early.
             HeadersTooLarge: too many bytes or fields.
         """
-        event = _feed(self._h11, data, eof)
-        while True:
+        self._received += len(data)
+        try:
+            event = _feed(self._h11, data, eof)
+            while not (event is h11.NEED_DATA or event is h11.PAUSED or event is None):
+                if done := self._take(event):
+                    return done
+                event = _next(self._h11)
+        except InvalidMessage:
+            if self._response is None:
+                raise
+            return self._response  # a body cut short: its beginning tells more than an error would
+        if eof and self._response is None:
+            raise InvalidMessage("the connection was closed before the response was complete")
+        return self._response if eof else None
+
+    def _take(self, event: Any) -> Response | None:
+        """The response, once it is complete or has become too long."""
+        if isinstance(event, h11.InformationalResponse | h11.Response):
+            if self._received - len(self._h11.trailing_data[0]) > self._max_size and self._response is None:
+                raise HeadersTooLarge(f"an HTTP head of more than {self._max_size} bytes")
+            if event.http_version != b"1.1" and event.status_code == 101:
+                raise InvalidMessage("the answer 101 must be HTTP/1.1")
             if isinstance(event, h11.InformationalResponse):
-                if event.status_code == 101:
-                    return _response(event)
-            elif isinstance(event, h11.Response):
-                self._response = _response(event)
-            elif isinstance(event, h11.Data) and self._response is not None:
-                self._response.body += bytes(event.data)
-                if len(self._response.body) >= MAX_REFUSAL_BODY:
-                    self._response.body = self._response.body[:MAX_REFUSAL_BODY]
-                    return self._response
-            elif isinstance(event, h11.EndOfMessage):
+                return _response(event) if event.status_code == 101 else None
+            self._response = _response(event)
+        elif isinstance(event, h11.Data) and self._response is not None:
+            self._response.body += bytes(event.data)
+            if len(self._response.body) >= MAX_REFUSAL_BODY:
+                self._response.body = self._response.body[:MAX_REFUSAL_BODY]
                 return self._response
-            elif eof and self._response is not None:
-                return self._response  # a body cut short: its beginning tells more than an error would
-            elif eof:
-                raise InvalidMessage("the connection was closed before the response was complete")
-            else:
-                return None
-            event = _next(self._h11)
+        elif isinstance(event, h11.EndOfMessage):
+            return self._response
+        return None
 
     @property
     def leftover(self) -> bytes:
@@ -161,10 +188,11 @@ def _next(connection: h11.Connection) -> Any:
         raise InvalidMessage(f"not a valid HTTP/1.1 message: {error}") from None
 
 
-def _sent(connection: h11.Connection, event: Any) -> bytes:
+def _sent(connection: h11.Connection, event: Any, **fields: Any) -> bytes:
+    """The bytes of an event that we send."""
     try:
-        data = connection.send(event)
-    except h11.LocalProtocolError as error:
+        data = connection.send(event(**fields))
+    except (h11.LocalProtocolError, UnicodeEncodeError) as error:
         raise ValueError(str(error)) from None
     return data or b""
 

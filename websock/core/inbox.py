@@ -26,13 +26,14 @@ class Inbox(collections.deque[Any]):
         streaming: a consumer takes the next message in parts.
     """
 
-    __slots__ = ("_begun", "_limit", "_octets", "_skip", "streaming")
+    __slots__ = ("_begun", "_joining", "_limit", "_octets", "_skip", "streaming")
 
     def __init__(self, limit: int | None) -> None:
         super().__init__()
         self._limit = limit
         self._octets = 0  # received since the inbox was empty
         self._skip = False  # drop the parts of a message whose stream was abandoned
+        self._joining: list[Any] | None = None  # parts of a message that is to be whole after all
         self._begun = False  # a part of the streamed message was taken
         self.streaming = False
 
@@ -40,6 +41,8 @@ class Inbox(collections.deque[Any]):
         """Put in what one read brought: the messages, and how many octets it had."""
         if self._skip:
             items = self._without_skipped(items)
+        if self._joining is not None:
+            items = self._joined(items)
         self.extend(items)
         self._octets += octets
 
@@ -70,7 +73,11 @@ class Inbox(collections.deque[Any]):
             raise ConcurrencyError("recv_streaming is running already")
         self.streaming = True
         self._begun = False
-        if not self and (part := protocol.stream(True)) is not None:
+        if self._joining is not None:
+            # The message that an earlier stream left comes in parts again, first what is here already.
+            parts, self._joining = self._joining, None
+            self.append(Fragment(parts[0][:0].join(parts), False))
+        elif not self and not self._skip and (part := protocol.stream(True)) is not None:
             self.append(part)
 
     def part_of(self, item: Any) -> tuple[Data, bool]:
@@ -87,17 +94,31 @@ class Inbox(collections.deque[Any]):
         if not self.streaming:
             return
         self.streaming = False
-        if not self._begun and not self:
-            protocol.stream(False)
-        elif not self._begun and not isinstance(self[0], Fragment):
-            pass
-        elif not self._begun and self[0].last:
-            self[0] = self[0].data
-        else:
+        items = list(self)
+        if self._begun:
             self._skip = True
-            kept = self._without_skipped(self)
-            self.clear()
-            self.extend(kept)
+            items = self._without_skipped(items)
+        else:
+            if not items or not isinstance(items[0], Fragment):
+                protocol.stream(False)  # nothing was handed out
+            else:
+                self._joining = []
+            items = self._joined(items)
+        self.clear()
+        self.extend(items)
+
+    def _joined(self, items: Iterable[Any]) -> list[Any]:
+        """The items, with the parts of a message put together when the last one is here."""
+        whole = []
+        for item in items:
+            if self._joining is not None and isinstance(item, Fragment):
+                self._joining.append(item.data)
+                if item.last:
+                    whole.append(self._joining[0][:0].join(self._joining))
+                    self._joining = None
+            else:
+                whole.append(item)
+        return whole
 
     def _without_skipped(self, items: Iterable[Any]) -> list[Any]:
         kept = []

@@ -92,13 +92,27 @@ class Options:
             raise ValueError("ping_interval must be more than 0; None turns keepalive off")
         if self.compression not in (None, "deflate"):
             raise ValueError(f"compression must be None or 'deflate', not {self.compression!r}")
-        if isinstance(self.subprotocols, str):
-            raise TypeError("subprotocols must be a list of strings, not one string")
-        for name in self.subprotocols or ():
-            if not is_token(name):
-                raise ValueError(f"subprotocol {name!r} isn't a token (RFC 6455 section 4.1)")
-        if isinstance(self.origins, str):
-            raise TypeError("origins must be a list of strings, not one string")
+        if self.subprotocols is not None:
+            names = _tuple("subprotocols", self.subprotocols, str)
+            for name in names:
+                if not is_token(name):
+                    raise ValueError(f"subprotocol {name!r} isn't a token (RFC 6455 section 4.1)")
+            if len(set(names)) < len(names):
+                raise ValueError(f"subprotocols has a name twice (RFC 6455 section 4.1): {list(names)}")
+            object.__setattr__(self, "subprotocols", names)
+        if self.origins is not None and self.origins is not SAME_ORIGIN:
+            object.__setattr__(self, "origins", _tuple("origins", self.origins, (str, re.Pattern, type(None))))
+
+
+def _tuple(name: str, values: Any, kinds: Any) -> tuple[Any, ...]:
+    """The values, which an iterator gives only once, checked for their types."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list, not {values!r}")
+    found = tuple(values)
+    for value in found:
+        if not isinstance(value, kinds) or (isinstance(value, re.Pattern) and not isinstance(value.pattern, str)):
+            raise TypeError(f"{name} contains {value!r}, which can't be compared with a string")
+    return found
 
 
 # Name, least value, whether None is a value.

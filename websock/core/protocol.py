@@ -102,8 +102,8 @@ class Protocol:
     """
 
     __slots__ = (
-        "_cause", "_close_due", "_decode", "_decoder", "_eof", "_heard", "_held", "_last_pong", "_out",
-        "_part_opcode", "_part_utf8", "_paused_at", "_ping_due", "_pings", "_pong_due", "_pong_of", "_pongs",
+        "_cause", "_close_due", "_decode", "_decoder", "_eof", "_heard", "_held", "_keepalive_ping", "_last_pong",
+        "_out", "_part_opcode", "_part_utf8", "_paused_at", "_ping_due", "_pings", "_pong_due", "_pong_of", "_pongs",
         "_received_first", "_server", "_settle_due", "close_received", "close_sent", "latency", "masks", "options",
         "queued", "state", "subprotocol", "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick",
     )  # fmt: skip
@@ -137,6 +137,7 @@ class Protocol:
         self._eof = False
         self._heard = False  # something came since the last keepalive ping
         self._paused_at: float | None = None  # when the adapter stopped reading
+        self._keepalive_ping = b""  # payload of the last keepalive ping
         self._ping_due: float | None = None
         self._pong_due: float | None = None
         self._pong_of: float | None = None  # when the ping was sent whose Pong has come
@@ -171,9 +172,9 @@ class Protocol:
         """The transport is gone in both directions; `cause` is the error, if it was one."""
         if self.state is not State.CLOSED:
             self.settle()
-            if self._cause is None:
-                self._cause = cause
         if self.state is not State.CLOSED:
+            if cause is not None and self._cause is None and self.close_received is None:
+                self._cause = cause
             self._closed(_Step.EOF)
 
     def settle(self) -> None:
@@ -290,7 +291,7 @@ class Protocol:
         opcode, payload = payload_of(part, text)
         if self._part_opcode and opcode != self._part_opcode:
             raise TypeError("all parts of a message must be of one type: text or bytes")
-        if opcode == _TEXT and not isinstance(part, str):
+        if opcode == _TEXT and (self._part_utf8 is not None or not isinstance(part, str)):
             self._part_utf8 = self._part_utf8 or codecs.getincrementaldecoder("utf-8")()
             self._part_utf8.decode(bytes(payload), last)
         buffers = encode(_CONT if self._part_opcode else opcode, payload, masked=self.masks, fin=last)
@@ -455,6 +456,8 @@ class Protocol:
             self._ping_due = now + interval
             self._heard = False
             payload = os.urandom(4)
+            self._pings.pop(self._keepalive_ping, None)  # a peer that never answers must not fill our memory
+            self._keepalive_ping = payload
             self._pings[payload] = float(now)
             self._queue_control(Opcode.PING, payload)
             if self.options.ping_timeout is not None:
@@ -475,7 +478,7 @@ class Protocol:
             self._close_due = min(self._close_due, now + allowed)
         if now < self._close_due:
             return self._close_due
-        if self._cause is None and self.close_received is None:
+        if self._cause is None and self.close_received is None and self.state is State.CLOSE_SENT:
             self._cause = TimeoutError(f"no close frame received within {allowed} s")
         self.timed_out = True
         self._closed(_Step.TIMEOUT)
@@ -488,6 +491,8 @@ class Protocol:
         self.wants_tick = True
 
     def _closed(self, step: _Step) -> None:
+        if self._cause is None and self.close_received is None and self.close_sent is None:
+            self._cause = EOFError("the connection ended without a close frame")
         self._enter(step)
         self._decoder.stop()
         self._held = []
@@ -513,11 +518,10 @@ def payload_of(message: str | Buffer, text: bool | None) -> tuple[int, Buffer]:
     """The opcode and the octets of what a caller wants to send."""
     if isinstance(message, str):
         return _BINARY if text is False else _TEXT, message.encode()
-    if isinstance(message, memoryview):
-        if message.itemsize != 1 or not message.c_contiguous:
-            message = message.tobytes()
-    elif not isinstance(message, bytes | bytearray):
-        raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
+    if not isinstance(message, bytes):
+        if not isinstance(message, bytearray | memoryview):
+            raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
+        message = bytes(message)  # what is queued must not change when the caller goes on with its buffer
     return _TEXT if text else _BINARY, message
 
 

@@ -33,13 +33,14 @@ class URI:
     host: str
     port: int
     resource: str = "/"
-    user: tuple[str, str] | None = None
+    user: tuple[str, str] | None = dataclasses.field(default=None, repr=False)  # not for logs
     unix_path: str | None = None
 
     @property
     def host_header(self) -> str:
         """The value of the Host header: the port only where it is not the default (RFC 6455 section 4.1)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        # A zone is of this machine only (RFC 6874 section 4).
+        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         return host if self.port == _PORTS["wss" if self.secure else "ws"] else f"{host}:{self.port}"
 
 
@@ -55,7 +56,7 @@ def parse_uri(uri: str | URI) -> URI:
     if not isinstance(uri, str):
         raise TypeError(f"a URI is a str, not {type(uri).__name__}")
     # urllib removes some control characters quietly, which would hide them from us.
-    if bad := next((c for c in uri if c <= " " or c == "\x7f"), None):
+    if bad := next((c for c in uri if c <= " " or c == "\x7f" or "\ud800" <= c <= "\udfff"), None):
         raise InvalidURI(uri, f"it contains {bad!r}")
     try:
         parts = urllib.parse.urlsplit(uri)
@@ -74,7 +75,7 @@ def parse_uri(uri: str | URI) -> URI:
         raise InvalidURI(uri, "it has no host")
     return URI(
         secure=secure,
-        host=_host(uri, parts.hostname),
+        host=_host(uri, parts),
         port=_PORTS[scheme] if port is None else port,
         resource=_resource(parts.path or "/", parts.query),
         user=_user(uri, parts),
@@ -104,16 +105,33 @@ def _resource(path: str, query: str) -> str:
     return urllib.parse.quote(resource, safe="!#$%&'()*+,/:;=?@[]~\"<>\\^`{|}")
 
 
-def _host(uri: str, host: str) -> str:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
+def _host(uri: str, parts: urllib.parse.SplitResult) -> str:
+    host = parts.hostname or ""
+    authority = parts.netloc.rpartition("@")[2]
+    if authority.startswith("["):
+        # urllib lets anything stand around the brackets.
+        rest = authority.partition("]")[2]
+        address, percent, zone = host.partition("%")
+        try:
+            ipaddress.IPv6Address(address)
+        except ValueError:
+            address = ""
+        if not address or (rest and not rest.startswith(":")) or (percent and not zone):
+            raise InvalidURI(uri, f"host [{host}] isn't an IPv6 address")
         return host
-    except ValueError:
-        pass
+    if "[" in authority or "]" in authority:
+        raise InvalidURI(uri, "brackets stand around an IPv6 address only")
     try:
-        return host.encode("ascii").decode() if host.isascii() else host.encode("idna").decode()
+        encoded = host if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
         raise InvalidURI(uri, f"host {host!r} can't be encoded") from None
+    if not _HOST_CHARACTERS.issuperset(encoded.lower()):
+        raise InvalidURI(uri, f"host {host!r} contains characters that no host has")
+    return encoded
+
+
+# RFC 3986 section 3.2.2: unreserved and sub-delims, without percent-encoding, which no resolver understands.
+_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=")
 
 
 def _user(uri: str, parts: urllib.parse.SplitResult) -> tuple[str, str] | None:
