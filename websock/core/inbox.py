@@ -99,10 +99,10 @@ class Inbox(collections.deque[Any]):
             self._skip = True
             items = self._without_skipped(items)
         else:
-            if not items or not isinstance(items[0], Fragment):
-                protocol.stream(False)  # nothing was handed out
-            else:
+            if items and isinstance(items[0], Fragment):
                 self._joining = []
+            elif not self._skip:  # else the parts of a message left earlier still come
+                protocol.stream(False)
             items = self._joined(items)
         self.clear()
         self.extend(items)
