@@ -7,7 +7,7 @@ import os
 import socket
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from ..core.endpoint import default_logger
 from ..core.handshake import ClientHandshake
@@ -179,7 +179,7 @@ class connect:  # noqa: N801 - it is used like a function
                     server_hostname=hostname,
                     family=self._family,
                     local_addr=self._local_addr,
-                    happy_eyeballs_delay=0.25,
+                    **(_EYEBALLS if isinstance(loop, asyncio.BaseEventLoop) else {}),
                 )
             except (OSError, asyncio.CancelledError) as error:
                 opening.abandon()
@@ -197,6 +197,7 @@ class connect:  # noqa: N801 - it is used like a function
         return await opening.result()
 
 
+_EYEBALLS: dict[str, Any] = {"happy_eyeballs_delay": 0.25}  # RFC 8305 section 8; uvloop has no such option
 _KEYWORDS = tuple(connect.__init__.__annotations__)
 
 
@@ -245,8 +246,8 @@ class _Opening(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        # uvloop's transports have the methods of asyncio's, but not its class.
+        transport = self._transport = cast("asyncio.Transport", transport)
         if self._result.done():
             transport.abort()
         transport.writelines(self._handshake.outgoing())

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from ..core.endpoint import default_logger, log_outcome
 from ..core.handshake import ServerHandshake
@@ -274,8 +274,8 @@ class _Opening(asyncio.Protocol):
         self._timer = None if timeout is None else loop.call_later(timeout, self._timeout)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        # uvloop's transports have the methods of asyncio's, but not its class.
+        transport = self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
         self._server._openings.add(self)
         if not self._server.is_serving():
