@@ -12,6 +12,7 @@ from typing import Any, Unpack, cast
 from ..core.endpoint import default_logger
 from ..core.handshake import ClientHandshake
 from ..core.options import OptionKeywords, options_from
+from ..core.protocol import LINGER_TIME
 from ..core.reconnect import backoff, process_exception
 from ..core.tls import client_context
 from ..core.uri import URI, over_unix, parse_uri
@@ -163,6 +164,7 @@ class connect:  # noqa: N801 - it is used like a function
         uri = self._uri
         ssl = client_context(uri.secure, self._ssl)
         hostname = (self._server_hostname or uri.host) if ssl is not None else None
+        shutdown = None if ssl is None else LINGER_TIME  # both Closes have passed: nothing depends on it
         path = uri.unix_path
         if path is not None and self._sock is None:
             sock = await loop.run_in_executor(None, lambda: connect_unix(path, timeout=self._options.open_timeout))
@@ -177,6 +179,7 @@ class connect:  # noqa: N801 - it is used like a function
                     *where,
                     ssl=ssl,
                     server_hostname=hostname,
+                    ssl_shutdown_timeout=shutdown,
                     family=self._family,
                     local_addr=self._local_addr,
                     **(_EYEBALLS if isinstance(loop, asyncio.BaseEventLoop) else {}),
@@ -189,7 +192,9 @@ class connect:  # noqa: N801 - it is used like a function
             return await opening.result()
         sock.setblocking(False)
         try:
-            await loop.create_connection(lambda: opening, sock=sock, ssl=ssl, server_hostname=hostname)
+            await loop.create_connection(
+                lambda: opening, sock=sock, ssl=ssl, server_hostname=hostname, ssl_shutdown_timeout=shutdown
+            )
         except BaseException:
             opening.abandon()
             sock.close()

@@ -11,7 +11,7 @@ import asyncio
 import collections
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterable
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 from ..core.broadcast import Broadcast
 from ..core.endpoint import Endpoint, code_for, converted
@@ -129,7 +129,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         messages = protocol.receive(shared.view[:nbytes])
         if messages:
             inbox = self._inbox
-            if protocol.state is _OPEN or not inbox.full:  # else we are closing, and nobody has read for long
+            if protocol.state is _OPEN or not inbox.overfull:  # else we are closing, and nobody reads
                 inbox.add(messages, nbytes)
             if self._waiter.waiting:
                 self._resume()
@@ -513,7 +513,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             self._closed = self._loop.create_future()
         await asyncio.shield(self._closed)
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:

@@ -176,6 +176,7 @@ class Server:
                         sock=sock,
                         ssl=self._ssl,
                         ssl_handshake_timeout=self.service.options.open_timeout if self._ssl else None,
+                        ssl_shutdown_timeout=LINGER_TIME if self._ssl else None,
                         start_serving=start_serving,
                     )
                 )

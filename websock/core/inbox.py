@@ -59,6 +59,11 @@ class Inbox(collections.deque[Any]):
         return bool(self) and (self._octets > BACKLOG or (self._limit is not None and len(self) > self._limit))
 
     @property
+    def overfull(self) -> bool:
+        """What comes now has to be dropped: reading cannot pause, since we wait for the peer's Close."""
+        return bool(self) and self._octets > BACKLOG
+
+    @property
     def low(self) -> bool:
         """Reading can go on after a pause: well below the limit, so that it does not pause again at once."""
         return not self or (self._octets <= BACKLOG and self._limit is not None and len(self) <= self._limit // 4)

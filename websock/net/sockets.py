@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import time
+from typing import Any
 
 __all__ = ["UnixListener", "connect_tcp", "connect_unix", "listen_tcp", "listen_unix"]
 
@@ -32,7 +33,7 @@ def listen_tcp(
     """
     if not 0 <= port < 65536:
         raise ValueError(f"a port is a number from 0 to 65535, not {port}")  # getaddrinfo would cut it to 16 bits
-    infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_PASSIVE)
+    infos = _resolve(host or None, port, family, socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:
         for kind, _, _, _, address in dict.fromkeys(infos):
@@ -77,7 +78,7 @@ def connect_tcp(host: str, port: int, *, timeout: float | None) -> socket.socket
         OSError: none answers; TimeoutError when time ran out. The message names host and port.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    infos = _resolve(host, port)
     failure: OSError | None = None
     for index, (family, kind, protocol, _, address) in enumerate(infos):
         sock = socket.socket(family, kind, protocol)
@@ -164,6 +165,16 @@ def connect_unix(path: str | os.PathLike[str], *, timeout: float | None) -> sock
         sock.close()
         raise
     return sock
+
+
+def _resolve(host: str | None, port: int, family: int = socket.AF_UNSPEC, flags: int = 0) -> list[Any]:
+    """``getaddrinfo`` for streams, with an error that names the host."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=flags)
+    except socket.gaierror as error:
+        raise socket.gaierror(error.errno, f"can't resolve {host}: {error.strerror}") from None
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, f"can't resolve {host}: not a host name") from None
 
 
 def _identity(name: str) -> tuple[int, int]:

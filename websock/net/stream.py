@@ -70,6 +70,10 @@ class Stream:
             pass
         return buffers
 
+    def shutdown_read(self) -> None:
+        """Read nothing more: whoever waits for input finds the end of the stream."""
+        self._shutdown(socket.SHUT_RD)
+
     def shutdown_write(self) -> None:
         """Say that nothing more is sent; what was written goes out."""
         self._shutdown(socket.SHUT_WR)

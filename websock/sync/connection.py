@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 from ..core.broadcast import Broadcast
 from ..core.endpoint import Endpoint, code_for, converted
@@ -36,8 +36,10 @@ class Connection(Endpoint):
     """An open WebSocket connection.
 
     ``for message in connection`` ends when the connection is closed normally and raises `ConnectionClosedError`
-    otherwise. Any thread may send, ping and close; one at a time may receive. Keepalive works while the program is in
-    a call of the connection; time outside of them is not held against the peer.
+    otherwise. Any thread may send, ping and close; one at a time may receive.
+
+    **The peer's pings and Close are answered while the program is in a call of the connection**, such as ``recv``,
+    and keepalive works then; time outside of them is not held against the peer.
 
     Attributes:
         local_address: our end's address, as ``socket.getsockname()`` gives it.
@@ -308,7 +310,7 @@ class Connection(Endpoint):
             self._pump(deadline)
         return True
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
@@ -395,7 +397,7 @@ class Connection(Endpoint):
             eof = self._tls.eof
         if len(data):
             messages = protocol.receive(data)
-            if protocol.state is State.OPEN or not self._inbox.full:  # else we are closing, and nobody has read
+            if protocol.state is State.OPEN or not self._inbox.overfull:  # else we are closing, and nobody reads
                 self._inbox.add(messages, len(data))
         if eof:
             if self._write_error is not None:

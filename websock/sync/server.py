@@ -139,7 +139,7 @@ class Server:
         self.create_connection = create_connection
         self.ssl = ssl
         self._sockets: list[socket.socket] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call shutdown in the thread that accepts
         self._threads: dict[threading.Thread, _Session] = {}
         self._closing = False
         self._acceptor: threading.Thread | None = None  # who is in serve_forever
@@ -275,15 +275,19 @@ class _Session:
         self._stream = Stream(sock)
         self._peer = address
         self._wire = Wire(self._stream, None if timeout is None else time.monotonic() + timeout)
+        self._lock = threading.Lock()  # guards the moment in which the opening handshake is answered
+        self._opened = False  # it was answered with 101
         self.connection: ServerConnection | None = None
 
     def stop(self, close_connections: bool, code: int, reason: str) -> None:
         """The server stops: start closing, or end the opening handshake. Does not wait."""
+        with self._lock:
+            if not self._opened:
+                self._stream.shutdown_read()  # the answer is 503
+                return
         connection = self.connection
-        if connection is None or connection.state is State.CONNECTING:
-            self._stream.shutdown()
-        elif close_connections:
-            connection._start_close(code, reason)
+        if close_connections and connection is not None and connection.state is not State.CONNECTING:
+            connection._start_close(code, reason)  # else `run` does
 
     def run(self) -> None:
         """The whole life of the connection."""
@@ -322,6 +326,8 @@ class _Session:
                 log_outcome(server.logger, None, error, self._peer)
                 return None
             handshake.fail(ServerClosing("the server is closing"))
+        with self._lock:
+            self._opened = handshake.protocol is not None
         log_outcome(server.logger, handshake.response, handshake.failure, self._peer)
         try:
             wire.send(handshake.outgoing())

@@ -1,0 +1,25 @@
+"""A client with asyncio: send one message, print the answer.
+
+python examples/echo_client_asyncio.py ws://127.0.0.1:8765/ "Hello!"
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from websock.asyncio import connect
+
+
+async def main(uri: str, message: str) -> None:
+    async with connect(uri) as ws:  # leaving the block closes the connection
+        await ws.send(message)
+        async with asyncio.timeout(10):  # the answer may take so long; a message that comes later is not lost
+            print(await ws.recv())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("uri", nargs="?", default="ws://127.0.0.1:8765/", help="default: %(default)s")
+    parser.add_argument("message", nargs="?", default="Hello!", help="default: %(default)s")
+    asyncio.run(main(**vars(parser.parse_args())))
