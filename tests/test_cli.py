@@ -637,7 +637,7 @@ def test_echo_on_a_port_in_use(start: Start) -> None:
 
 
 def test_echo_on_an_address_of_nobody(start: Start) -> None:
-    one_line(start("echo", "--host", "no-such-host.invalid"), 1, "can't listen on no-such-host.invalid: ")
+    one_line(start("echo", "--host", "no-such-host.invalid"), 1, "can't resolve no-such-host.invalid: ")
 
 
 def test_echo_on_every_address(start: Start) -> None:

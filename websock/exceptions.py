@@ -10,7 +10,7 @@
     +-- InvalidState                    you: not possible at this stage of the connection
     +-- ConcurrencyError                you: two callers where only one can be
     +-- InvalidHandshake                the peer's opening handshake is refused
-    |   +-- InvalidMessage              it is not HTTP, or is cut short
+    |   +-- InvalidMessage              it is not HTTP, is cut short, or has a body
     |   |   +-- HeadersTooLarge         more header bytes or fields than the limits
     |   +-- InvalidMethod               a request that is not GET
     |   +-- RequestTimeout              no complete request within open_timeout
@@ -171,7 +171,7 @@ class HeadersTooLarge(InvalidMessage):
 
 
 class InvalidMethod(InvalidHandshake):
-    """A WebSocket handshake is a GET without a body (RFC 6455 section 4.1)."""
+    """A WebSocket handshake is a GET (RFC 6455 section 4.1)."""
 
     status = 405
 

@@ -77,8 +77,9 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_burst", "_closed", "_corked", "_drained", "_inbox", "_loop", "_lost", "_parts",
-        "_pongs", "_reading_paused", "_shared", "_timer", "_tls", "_turn", "_waiter", "_writing_paused", "transport",
+        "__dict__", "__weakref__", "_burst", "_closed", "_corked", "_drained", "_inbox", "_loop", "_lost",
+        "_parts", "_pongs", "_reading_paused", "_shared", "_timer", "_tls", "_turn", "_waiter",
+        "_writing_paused", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport

@@ -4,7 +4,7 @@ Strategy: one call for each read, which returns a list of what the user asked fo
 other object. Nearly every frame is a whole message of at most 125 octets and takes the short way in `Decoder.decode`.
 All others go through `_frame`, which judges the header as soon as it is complete and then takes the payload as it
 comes, chunk by chunk: so invalid UTF-8 fails in the chunk that has it, and neither chunks nor fragments are kept as
-objects. What waits between two calls is part of a header or of a control frame, never more than 138 octets, beside
+objects. What waits between two calls is part of a header or of a control frame, never more than 130 octets, beside
 the message that is being put together.
 """
 
@@ -19,7 +19,7 @@ from ..exceptions import InvalidUTF8, PayloadTooBig, ProtocolError, TooManyFragm
 from ..spec import MAX_FRAGMENTS, MAX_LENGTH, Opcode
 from ..typing import Buffer, Data
 from .header import FIN, MASK, judge
-from .masking import CROSSING, apply_mask, new_key
+from .masking import CROSSING, apply_mask, new_key, octets_of
 
 __all__ = ["Decoder", "Fragment", "encode"]
 
@@ -101,8 +101,8 @@ class Decoder:
     """
 
     __slots__ = (
-        "_assembly", "_fin", "_key", "_limit", "_masked", "_max_size", "_on_control", "_remaining", "_streaming",
-        "_tail", "failure", "stopped",
+        "_assembly", "_fin", "_key", "_limit", "_masked", "_max_size", "_on_control", "_remaining",
+        "_streaming", "_tail", "failure", "stopped",
     )  # fmt: skip
 
     def __init__(self, on_control: Callable[[int, bytes], None], *, masked: bool, max_size: int | None) -> None:
@@ -180,6 +180,8 @@ class Decoder:
                 append(part)  # type: ignore[arg-type]  # only after stream(), whose caller expects it
         except ProtocolError as failure:
             self.failure = failure
+            if self._streaming and not isinstance(failure, InvalidUTF8) and (part := self._part()) is not None:
+                append(part)  # type: ignore[arg-type]  # as above: it came before what is wrong
             self.stop()
         return messages
 
@@ -212,16 +214,18 @@ class Decoder:
         if length > 125:
             octets = 2 if length == 126 else 8
             if end < start + octets:
+                # The rules that do not depend on the length hold already; 65536 breaks no rule of lengths.
+                self._judge(first, second, 65536, None)
                 return -1
             length = int.from_bytes(data[start : start + octets], "big")
             start += octets
         assembly = self._assembly
-        room = self._max_size if assembly is None or self._max_size is None else self._max_size - assembly.size
-        failure = judge(
-            first, second, length, masked=self._masked, fragmented=assembly is not None, allowed_rsv=0, room=room
+        self._judge(
+            first,
+            second,
+            length,
+            self._max_size if assembly is None or self._max_size is None else self._max_size - assembly.size,
         )
-        if failure is not None:
-            raise failure
         if self._masked:
             start += 4
             if end < start:
@@ -247,6 +251,19 @@ class Decoder:
         self._key = key
         self._remaining = length
         return self._payload(data, start, end, messages)
+
+    def _judge(self, first: int, second: int, length: int, room: int | None) -> None:
+        failure = judge(
+            first,
+            second,
+            length,
+            masked=self._masked,
+            fragmented=self._assembly is not None,
+            allowed_rsv=0,
+            room=room,
+        )
+        if failure is not None:
+            raise failure
 
     def _payload(self, data: bytes, start: int, end: int, messages: list[Data]) -> int:
         """Take what is here of the present frame's payload, and the message if that completes it."""
@@ -284,6 +301,8 @@ def encode(
     A large unmasked payload is passed through, not copied. A client masks (section 5.3) with a new key each time; give
     ``key`` only in a test.
     """
+    if isinstance(payload, memoryview):
+        payload = octets_of(payload)
     size = len(payload)
     if size < 126 and not masked and fin and opcode in _SHORT and not rsv1:
         return (_SHORT[opcode][size] + payload,)

@@ -404,7 +404,7 @@ class ClientHandshake:
         headers = response.headers
         if response.status_code != 101:
             raise InvalidStatus(response)
-        if not _has_token(headers, "Upgrade", "websocket"):
+        if (headers_value(headers, "Upgrade") or "").lower() != "websocket":  # the value itself, not one of several
             raise InvalidUpgrade("Upgrade", headers_value(headers, "Upgrade"))
         if not _has_token(headers, "Connection", "upgrade"):
             raise InvalidUpgrade("Connection", headers_value(headers, "Connection"))

@@ -36,6 +36,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.clear)
 
 
+def octets_of(view: memoryview) -> Buffer:
+    """The octets of a view, whatever its items and dimensions are."""
+    return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
+
+
 def apply_mask(data: Buffer, key: bytes) -> bytes:
     """Mask or unmask `data` (the operation is its own inverse) with the four octets `key`.
 
@@ -44,6 +49,8 @@ def apply_mask(data: Buffer, key: bytes) -> bytes:
     """
     if len(key) != 4:
         raise ValueError(f"a masking key has 4 octets, not {len(key)}")
+    if isinstance(data, memoryview):
+        data = octets_of(data)
     size = len(data)
     if size < CROSSING:
         pad = (key * ((size >> 2) + 1))[:size]

@@ -98,14 +98,15 @@ class Protocol:
         masks: whether we mask what we send: we are a client.
         timed_out: the time for closing is over: do not wait for what is not written.
         latency: seconds that the last keepalive ping took, 0.0 before the first.
-        queued: bytes in `outgoing`.
+        queued: bytes in `outgoing`, or a few more.
     """
 
     __slots__ = (
-        "_cause", "_close_due", "_decode", "_decoder", "_eof", "_heard", "_held", "_keepalive_ping", "_last_pong",
-        "_out", "_part_opcode", "_part_utf8", "_paused_at", "_ping_due", "_pings", "_pong_due", "_pong_of", "_pongs",
-        "_received_first", "_server", "_settle_due", "close_received", "close_sent", "latency", "masks", "options",
-        "queued", "state", "subprotocol", "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick",
+        "_answered", "_cause", "_close_due", "_decode", "_decoder", "_eof", "_heard", "_held",
+        "_keepalive_ping", "_last_pong", "_out", "_part_opcode", "_part_utf8", "_paused_at", "_ping_due",
+        "_pings", "_pong_due", "_pong_of", "_pongs", "_received_first", "_server", "_settle_due",
+        "close_received", "close_sent", "latency", "masks", "options", "queued", "state", "subprotocol",
+        "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick",
     )  # fmt: skip
 
     def __init__(self, *, server: bool, options: Options | None = None, subprotocol: str | None = None) -> None:
@@ -132,6 +133,7 @@ class Protocol:
         self._pongs = 0  # Pongs in _out
         self._last_pong = 0  # where in _out the last one stands
         self._pings: dict[bytes, Callable[[], None] | float | None] = {}
+        self._answered: list[Callable[[], None]] = []  # what to call for the Pongs of this read
         self._received_first: bool | None = None  # which Close was first: the peer's or ours
         self._cause: BaseException | None = None  # why, when it was not a closing handshake
         self._eof = False
@@ -153,6 +155,8 @@ class Protocol:
         """
         self._heard = True
         messages = self._decode(data)
+        if self._answered:
+            self._tell_answered()
         if self._decoder.failure is not None and self.state < State.ENDING and self.unsettled is None:
             self._unsettle(self._decoder.failure)
         return messages
@@ -232,9 +236,14 @@ class Protocol:
                 self._pong_of = waiting
                 self.wants_tick = True
             elif waiting is not None:
-                waiting()
+                self._answered.append(waiting)  # called when the read is decoded: what it raises must not tear that
             if sent == payload:
                 return
+
+    def _tell_answered(self) -> None:
+        answered, self._answered = self._answered, []
+        for on_pong in answered:
+            on_pong()
 
     # What we send.
 
@@ -312,6 +321,8 @@ class Protocol:
 
     def ping(self, payload: str | Buffer | None = None, on_pong: Callable[[], None] | None = None) -> None:
         """Queue a Ping (RFC 6455 section 5.5.2); `on_pong` is called when it, or a later one, is answered.
+
+        `on_pong` is called inside `receive`, and must not raise.
 
         Raises:
             ConnectionClosed: the connection is not open for sending.

@@ -42,7 +42,7 @@ class Service:
         """
         try:
             response = yield from self._response(handshake, connection)
-            if not handshake.done:  # else time ran out meanwhile
+            if response is not None and not handshake.done:  # else time ran out meanwhile
                 handshake.respond(response)
                 connection.response = response
         except Exception:
@@ -50,11 +50,13 @@ class Service:
             if not handshake.done:
                 handshake.reject(500, "Failed to open a WebSocket connection: internal error.\n")
 
-    def _response(self, handshake: ServerHandshake, connection: Endpoint) -> Generator[Any, Any, Response]:
+    def _response(self, handshake: ServerHandshake, connection: Endpoint) -> Generator[Any, Any, Response | None]:
         request = handshake.request
         response: Response | None = None
         if self.process_request is not None:
             response = _checked("process_request", (yield self.process_request(connection, request)))
+        if handshake.done:
+            return None
         if response is None:
             select = self.select_subprotocol
             response = handshake.answer(

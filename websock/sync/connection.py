@@ -47,9 +47,9 @@ class Connection(Endpoint):
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_changed", "_inbox", "_looked", "_parts", "_reading", "_receiving", "_shut",
-        "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing", "local_address",
-        "remote_address",
+        "__dict__", "__weakref__", "_changed", "_inbox", "_looked", "_parts", "_parts_owner", "_reading",
+        "_receiving", "_shut", "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing",
+        "local_address", "remote_address",
     )  # fmt: skip
 
     def __init__(self, logger: LoggerLike, stream: Stream, tls: TLS | None = None) -> None:
@@ -62,6 +62,7 @@ class Connection(Endpoint):
         self._writing = threading.Lock()
         self._receiving = threading.Lock()  # held by the one caller of recv
         self._parts = threading.Lock()  # held by the one caller that sends a message in parts
+        self._parts_owner: int | None = None
         self._changed = threading.Condition(self._state)  # someone stopped reading, or made room in the inbox
         self._watchers = 0  # how many wait for that
         self._unsent: list[Buffer] = []  # handed out by the protocol, not taken by the socket
@@ -180,10 +181,17 @@ class Connection(Endpoint):
         if isinstance(message, str | bytes | bytearray | memoryview):
             with self._state:
                 self._protocol.send(message, text=text)
+            if self._parts_owner not in (None, threading.get_ident()):
+                with self._parts:
+                    pass  # it goes out behind the message that another thread sends in parts: wait for that
             self._written()
         elif isinstance(message, Iterable) and not hasattr(message, "keys"):
             with self._parts:
-                self._send_parts(message, text)
+                self._parts_owner = threading.get_ident()
+                try:
+                    self._send_parts(message, text)
+                finally:
+                    self._parts_owner = None
         else:
             raise TypeError(f"a message is str, bytes-like or an iterable of them, not {type(message).__name__}")
 
