@@ -31,9 +31,12 @@ class Stream:
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
         """Wait until the socket can be read or written, as asked, for `timeout` seconds at most (None: for ever).
 
-        Returns which of both it is; neither when time ran out.
+        Returns which of both it is; neither when time ran out. A closed socket can be both: trying tells.
         """
-        return _wait(self.sock, read, write, timeout)
+        try:
+            return _wait(self.sock, read, write, timeout)
+        except (ValueError, OSError):  # another thread has closed it
+            return read, write
 
     def receive(self) -> bytes | memoryview | None:
         """What has come: empty at the end of the stream, None when nothing is here. Valid until the next call.

@@ -47,7 +47,7 @@ class Connection(Endpoint):
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_changed", "_inbox", "_looked", "_parts", "_parts_owner", "_reading",
+        "__dict__", "__weakref__", "_changed", "_eof", "_inbox", "_looked", "_parts", "_parts_owner", "_reading",
         "_receiving", "_shut", "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing",
         "local_address", "remote_address",
     )  # fmt: skip
@@ -67,6 +67,7 @@ class Connection(Endpoint):
         self._watchers = 0  # how many wait for that
         self._unsent: list[Buffer] = []  # handed out by the protocol, not taken by the socket
         self._write_error: OSError | None = None
+        self._eof = False  # our direction of the socket is shut down
         self._shut = False
         self._looked = 0.0  # when the socket was last looked at for input
         self.local_address: Any = stream.sock.getsockname()
@@ -197,6 +198,8 @@ class Connection(Endpoint):
 
     def _send_parts(self, parts: Iterable[str | Buffer], text: bool | None) -> None:
         protocol = self._protocol
+        if protocol.state is not State.OPEN:
+            raise protocol.closed()
         begun = False
         held: str | Buffer | None = None  # one part is kept back, since the last one must say so
         try:
@@ -257,7 +260,7 @@ class Connection(Endpoint):
                 self._stream.wait(read=False, write=True, timeout=timeout)
             else:
                 try:
-                    self._step(None)
+                    self._step(None, sending=True)
                 finally:
                     self._stop_reading()
         if self._write_error is not None:
@@ -275,7 +278,7 @@ class Connection(Endpoint):
             self._pump(deadline)
         with self._state:
             self._protocol.lost(error)
-        self._finish()
+        self._flush()
 
     # Ending.
 
@@ -353,7 +356,7 @@ class Connection(Endpoint):
             if self._watchers:
                 self._changed.notify_all()
         if self._protocol.wants_close:
-            self._finish()
+            self._flush()
 
     def _until(self, deadline: float | None) -> float | None:
         """Seconds until `deadline` or the protocol's next one; ``_state`` is held."""
@@ -363,15 +366,15 @@ class Connection(Endpoint):
             due = deadline
         return None if due is None else max(0.0, due - now)
 
-    def _step(self, deadline: float | None) -> bool:
-        """Wait for the socket and read once; ``_reading`` is held."""
+    def _step(self, deadline: float | None, *, sending: bool = False) -> bool:
+        """Wait for the socket and read once; ``_reading`` is held. With `sending`, only while something is left."""
         protocol = self._protocol
         with self._state:
             protocol.resume(time.monotonic())
             timeout = self._until(deadline)
         left = self._flush()
         ending = protocol.wants_close
-        if self._shut or (ending and (not left or protocol.state is State.CLOSED)):
+        if self._shut or (not left and (ending or sending)):
             return False
         readable, writable = self._stream.wait(read=not ending, write=left, timeout=timeout)
         self._looked = time.monotonic()
@@ -415,9 +418,10 @@ class Connection(Endpoint):
             protocol.settle()
 
     def _flush(self) -> bool:
-        """Hand what is queued to the socket, without waiting; whether something is left."""
+        """Hand what is queued to the socket, without waiting, and end the connection if it is to; whether
+        something is left."""
         protocol = self._protocol
-        while self._unsent or protocol.has_outgoing or (self._tls is not None and self._tls.has_outgoing):
+        while self._pending() or (protocol.wants_close and not self._shut) or (protocol.wants_eof and not self._eof):
             if not self._writing.acquire(blocking=False):
                 return True  # the one who writes takes it along: it looks again after its release
             try:
@@ -426,19 +430,25 @@ class Connection(Endpoint):
                         self._unsent = self._outgoing()
                 if self._unsent:
                     self._unsent = self._stream.send(self._unsent)
+                if not self._pending() and protocol.wants_eof and not self._eof:
+                    # Closing with octets unread would reset the connection, and the peer would never see why.
+                    self._eof = True
+                    self._stream.shutdown_write()
             except OSError as error:
                 self._unsent = []
                 self._write_error = error
             finally:
                 self._writing.release()
-            if self._unsent:
+            if self._unsent and protocol.state is not State.CLOSED:
                 return True
-        if protocol.wants_close:
-            self._finish()
-        elif protocol.wants_eof:
-            # Closing with octets unread would reset the connection, and the peer would never see why.
-            self._stream.shutdown_write()
+            if protocol.wants_close:
+                self._finish()
+                return False
         return False
+
+    def _pending(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self._unsent) or self._protocol.has_outgoing or (self._tls is not None and self._tls.has_outgoing)
 
     def _outgoing(self) -> list[Buffer]:
         """What to write, encrypted if it is to be; ``_state`` is held."""
@@ -453,9 +463,11 @@ class Connection(Endpoint):
         return buffers
 
     def _finish(self) -> None:
-        """Close the socket, since the protocol is through. Whoever reads is woken, and does it in our place."""
+        """Close the socket, since all is written. Whoever reads is woken, and does it in our place."""
+        if self._shut:
+            return
         self._stream.shutdown()
-        if self._shut or not self._reading.acquire(blocking=False):
+        if not self._reading.acquire(blocking=False):
             return
         try:
             with self._writing, self._changed:

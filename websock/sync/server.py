@@ -109,15 +109,17 @@ def serve(
         select_subprotocol=select_subprotocol,
         server_header=server_header,
     )
-    server = Server(service, create_connection, ssl)
     hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
-    if sock is not None:
-        server.listen([sock])
-    else:
-        server.listen(
-            [one for name in hosts for one in listen_tcp(name, port or 0, backlog=backlog, reuse_port=reuse_port)]
-        )
-    return server
+    listeners = [sock] if sock is not None else []
+    if sock is None:
+        try:
+            for name in hosts:
+                listeners += listen_tcp(name, port or 0, backlog=backlog, reuse_port=reuse_port)
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            raise
+    return Server(service, listeners, create_connection, ssl)
 
 
 _KEYWORDS = tuple(serve.__annotations__)
@@ -132,13 +134,17 @@ class Server:
     """A server: what `serve` gives. It listens from the beginning, and accepts in `serve_forever`."""
 
     def __init__(
-        self, service: Service, create_connection: type[ServerConnection], ssl: ssl_module.SSLContext | None
+        self,
+        service: Service,
+        sockets: list[socket.socket],
+        create_connection: type[ServerConnection],
+        ssl: ssl_module.SSLContext | None,
     ) -> None:
         self.service = service
         self.logger = service.logger
         self.create_connection = create_connection
         self.ssl = ssl
-        self._sockets: list[socket.socket] = []
+        self._sockets = sockets
         self._lock = threading.RLock()  # a signal handler may call shutdown in the thread that accepts
         self._threads: dict[threading.Thread, _Session] = {}
         self._closing = False
@@ -146,18 +152,19 @@ class Server:
         self._stopped = threading.Event()  # nobody is in serve_forever
         self._stopped.set()
         self._wake, self._woken = socket.socketpair()
-
-    def listen(self, sockets: list[socket.socket]) -> None:
-        """Take over listening sockets."""
         for sock in sockets:
             sock.setblocking(False)
-        self._sockets = sockets
         self.logger.info("server listening on %s", ", ".join(str(sock.getsockname()) for sock in sockets))
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
         """The listening sockets."""
         return tuple(self._sockets)
+
+    @property
+    def socket(self) -> socket.socket:
+        """The first listening socket."""
+        return self._sockets[0]
 
     @property
     def connections(self) -> set[ServerConnection]:
@@ -176,12 +183,13 @@ class Server:
         Raises:
             InvalidState: it runs already.
         """
-        if self._closing:
-            return
-        if self._acceptor is not None:
-            raise InvalidState("serve_forever runs already")
-        self._acceptor = threading.current_thread()
-        self._stopped.clear()
+        with self._lock:
+            if self._closing:
+                return
+            if self._acceptor is not None:
+                raise InvalidState("serve_forever runs already")
+            self._acceptor = threading.current_thread()
+            self._stopped.clear()
         try:
             with selectors.DefaultSelector() as selector:
                 for sock in [*self._sockets, self._woken]:
@@ -189,14 +197,14 @@ class Server:
                 while not self._closing:
                     for key, _ in selector.select():
                         if not self._closing and key.fileobj is not self._woken:
-                            self._accept(key.fileobj)  # type: ignore[arg-type]  # sockets were registered
+                            self._accept(key.fileobj)
         finally:
             self._acceptor = None
             self._stopped.set()
             if self._closing:
                 self._close_sockets()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: Any) -> None:
         try:
             sock, address = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -237,17 +245,19 @@ class Server:
             if self._closing:
                 return
             self._closing = True
-            sessions = list(self._threads.items())
+            acceptor = self._acceptor
         self._wake.send(b"\0")
         me = threading.current_thread()
-        if self._acceptor is not me:  # else we are in a signal handler, and it goes on when this returns
+        if acceptor is not me:  # else we are in a signal handler, and it goes on when this returns
             self._stopped.wait()
             self._close_sockets()
+        with self._lock:
+            sessions = list(self._threads.items())
         for _, session in sessions:
             session.stop(close_connections, code, reason)
         for thread, session in sessions:
             connection = session.connection
-            if thread is not me:
+            if thread is not me and thread.is_alive():
                 if close_connections and connection is not None and connection.state is not State.CONNECTING:
                     connection.wait_closed()
                 thread.join()
