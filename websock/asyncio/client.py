@@ -17,7 +17,7 @@ from ..core.reconnect import backoff, process_exception
 from ..core.tls import client_context
 from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidHandshake, InvalidMessage
-from ..net.sockets import connect_unix
+from ..net.sockets import no_delay, not_connected, resolve
 from ..typing import HeadersLike, LoggerLike
 from ..version import USER_AGENT
 from .connection import Connection
@@ -160,40 +160,19 @@ class connect:  # noqa: N801 - it is used like a function
 
     async def _open_now(self) -> ClientConnection:
         loop = asyncio.get_running_loop()
-        opening = _Opening(loop, self._handshake(), self._create_connection(loop, self._logger))
         uri = self._uri
         ssl = client_context(uri.secure, self._ssl)
-        hostname = (self._server_hostname or uri.host) if ssl is not None else None
-        shutdown = None if ssl is None else LINGER_TIME  # both Closes have passed: nothing depends on it
-        path = uri.unix_path
-        if path is not None and self._sock is None:
-            sock = await loop.run_in_executor(None, lambda: connect_unix(path, timeout=self._options.open_timeout))
-        elif self._sock is not None:
-            sock = self._sock
-        else:
-            host, port = self._address
-            where = host or uri.host, uri.port if port is None else port
-            try:
-                await loop.create_connection(
-                    lambda: opening,
-                    *where,
-                    ssl=ssl,
-                    server_hostname=hostname,
-                    ssl_shutdown_timeout=shutdown,
-                    family=self._family,
-                    local_addr=self._local_addr,
-                    **(_EYEBALLS if isinstance(loop, asyncio.BaseEventLoop) else {}),
-                )
-            except (OSError, asyncio.CancelledError) as error:
-                opening.abandon()
-                if isinstance(error, OSError) and not isinstance(error, ssl_module.SSLError | TimeoutError):
-                    raise _naming(error, *where) from None
-                raise
-            return await opening.result()
+        sock = self._sock or await self._connect(loop)
+        no_delay(sock)
         sock.setblocking(False)
+        opening = _Opening(loop, self._handshake(), self._create_connection(loop, self._logger))
         try:
             await loop.create_connection(
-                lambda: opening, sock=sock, ssl=ssl, server_hostname=hostname, ssl_shutdown_timeout=shutdown
+                lambda: opening,
+                sock=sock,
+                ssl=ssl,
+                server_hostname=None if ssl is None else self._server_hostname or uri.host,
+                ssl_shutdown_timeout=None if ssl is None else LINGER_TIME,  # both Closes have passed
             )
         except BaseException:
             opening.abandon()
@@ -201,8 +180,44 @@ class connect:  # noqa: N801 - it is used like a function
             raise
         return await opening.result()
 
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        """A connected socket; the time is shared, so that one silent address does not use up that of the others."""
+        path = self._uri.unix_path
+        if path is not None:
+            try:
+                return await _connected(loop, socket.AF_UNIX, path)
+            except OSError as error:
+                raise type(error)(error.errno, f"can't connect to {path}: {error.strerror or error}") from None
+        host, port = self._address[0] or self._uri.host, self._address[1]
+        port = self._uri.port if port is None else port
+        infos = await loop.run_in_executor(None, resolve, host, port, self._family)
+        failure: OSError | None = None
+        started, allowed = loop.time(), self._options.open_timeout
+        for index, (family, _, _, _, address) in enumerate(infos):
+            left = None if allowed is None else (started + allowed - loop.time()) / (len(infos) - index)
+            try:
+                async with asyncio.timeout(left):
+                    return await _connected(loop, family, address, self._local_addr)
+            except OSError as error:  # TimeoutError is one
+                failure = failure or error
+        raise not_connected(host, port, failure)
 
-_EYEBALLS: dict[str, Any] = {"happy_eyeballs_delay": 0.25}  # RFC 8305 section 8; uvloop has no such option
+
+async def _connected(
+    loop: asyncio.AbstractEventLoop, family: int, address: Any, local_addr: tuple[str, int] | None = None
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if local_addr is not None:
+            sock.bind(local_addr)
+        await loop.sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 _KEYWORDS = tuple(connect.__init__.__annotations__)
 
 
@@ -215,15 +230,6 @@ def unix_connect(path: str | os.PathLike[str], uri: str | None = None, **options
         options: as `connect`.
     """
     return connect(over_unix(os.fspath(path), uri), **options)
-
-
-def _naming(error: OSError, host: str, port: int) -> OSError:
-    """The same error, with the address that could not be reached in its message."""
-    if isinstance(error, socket.gaierror):
-        return socket.gaierror(error.errno, f"can't resolve {host}: {error.strerror}")
-    if error.errno is None:
-        return type(error)(f"can't connect to {host}:{port}: {error}")
-    return type(error)(error.errno, f"can't connect to {host}:{port}: {os.strerror(error.errno)}")
 
 
 class _Opening(asyncio.Protocol):
@@ -246,7 +252,8 @@ class _Opening(asyncio.Protocol):
 
     def abandon(self) -> None:
         """Nobody waits any more."""
-        self._result.cancel()
+        if not self._result.cancel() and not self._result.cancelled():
+            self._result.exception()  # nobody will ask for it
         if self._transport is not None:
             self._transport.abort()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import time
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterable
 from typing import Any, Literal, Self, overload
@@ -27,6 +28,7 @@ __all__ = ["Connection", "broadcast"]
 _READ_SIZE = 2**18  # octets of the read buffer that the connections of a loop share
 _OPEN, _ENDING = State.OPEN, State.ENDING  # looked up for every message
 
+_NOTHING: Any = object()
 _CORK = 2**16  # octets that may wait for the end of a read callback
 _TURN = 64  # messages that a task gets before the loop has its turn
 
@@ -225,7 +227,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
                 self._abort_later(protocol.timed_out)
         elif not transport.is_closing() and transport.can_write_eof():
             # Closing with octets unread would reset the connection, and the peer would never see why.
-            transport.write_eof()
+            end_writing(transport)
 
     def _abort_later(self, now: bool) -> None:
         """Closing waits for what is not written; a peer that does not read must not hold it for ever."""
@@ -237,8 +239,9 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     def _tick(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        due = self._protocol.tick(self._loop.time())
-        self._timer = None if due is None else self._loop.call_at(due, self._timeout)
+        now = time.monotonic()  # the loop's own clock may count milliseconds
+        due = self._protocol.tick(now)
+        self._timer = None if due is None else self._loop.call_later(max(0.0, due - now), self._timeout)
 
     def _timeout(self) -> None:
         self._timer = None
@@ -250,12 +253,12 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     def _pause_reading(self) -> None:
         if not self._reading_paused:
             self._reading_paused = True
-            self._protocol.pause(self._loop.time())
+            self._protocol.pause(time.monotonic())
             self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
         self._reading_paused = False
-        self._protocol.resume(self._loop.time())
+        self._protocol.resume(time.monotonic())
         if not self._lost:
             self.transport.resume_reading()
             self._tick()
@@ -339,7 +342,8 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         """The next message in parts, as they come: an asynchronous iterator of ``str`` or ``bytes``.
 
         A part is what one read brought, whatever the frames were; text is never cut inside a character. When the
-        iteration is left early, the rest of the message is dropped.
+        iteration is left early or cancelled, the rest of the message is dropped; a message of which no part was taken
+        stays.
 
         Raises:
             ConnectionClosed, ConcurrencyError: as `recv`.
@@ -403,16 +407,16 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         self._parts = True
         begun = False
         try:
-            held: str | Buffer | None = None  # one part is kept back, since the last one must say so
+            held: Any = _NOTHING  # one part is kept back, since the last one must say so
             async for part in parts:
-                if held is not None:
+                if held is not _NOTHING:
                     protocol.send_part(held, last=False, text=text)
                     begun = True
                     self._flush()
                     while self._writing_paused:
                         await self._writable()
                 held = part
-            if held is not None:
+            if held is not _NOTHING:
                 protocol.send_part(held, last=True, text=text)
             begun = False
             self._flush()
@@ -446,12 +450,12 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             ValueError: more than 125 octets.
         """
         waiter: asyncio.Future[float] = self._loop.create_future()
-        started = self._loop.time()
+        started = time.perf_counter()
 
         def answered() -> None:
             if self._pongs is not None:
                 self._pongs.discard(waiter)
-            self._protocol.latency = self._loop.time() - started
+            self._protocol.latency = time.perf_counter() - started
             if not waiter.done():
                 waiter.set_result(self._protocol.latency)
 
@@ -531,6 +535,14 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         return self.transport.get_extra_info("peername")
 
 
+def end_writing(transport: asyncio.Transport) -> None:
+    """``write_eof`` that takes it lightly when the peer has reset the connection."""
+    try:
+        transport.write_eof()
+    except OSError:
+        transport.abort()
+
+
 class _Parts(AsyncIterator[Data]):
     """The parts of one message. A class, since a generator that is left early learns of it too late."""
 
@@ -543,10 +555,16 @@ class _Parts(AsyncIterator[Data]):
         connection = self._connection
         if self._state == "ended":
             raise StopAsyncIteration
+        if connection._waiter.waiting:
+            raise ConcurrencyError("another task is receiving from this connection")
         if self._state == "new":
             connection._inbox.start_stream(connection._protocol)
             self._state = "running"
-        await connection._arrival(True)
+        try:
+            await connection._arrival(True)
+        except BaseException:
+            self._stop()
+            raise
         part, last = connection._inbox.part_of(connection._pop())
         if last:
             self._state = "ended"
@@ -590,6 +608,8 @@ def broadcast(
     encoded = Broadcast(message, text)
     errors: list[Exception] = []
     for connection in connections:
+        if connection.state is not _OPEN:
+            continue
         try:
             encoded.queue(connection._protocol)
             connection._flush()

@@ -17,13 +17,16 @@ from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..exceptions import InvalidHandshake, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
-from ..net.sockets import listen_tcp, listen_unix
+from ..net.sockets import BACK_OFF, FULL, listen_tcp, listen_unix, no_delay
 from ..spec import CloseCode
 from ..typing import LoggerLike
 from ..version import SERVER
-from .connection import Connection, broadcast
+from .connection import Connection, broadcast, end_writing
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
+
+
+_TURN = 64  # connections accepted before the loop has its turn
 
 
 class ServerConnection(Connection):
@@ -158,38 +161,67 @@ class Server:
         self.logger = service.logger
         self.create_connection = create_connection
         self._ssl = ssl
-        self._servers: list[asyncio.Server] = []
+        self._loop: asyncio.AbstractEventLoop
+        self._sockets: list[socket.socket] = []
+        self._listening: list[asyncio.Task[None]] = []
+        self._accepted: set[asyncio.Task[None]] = set()  # those that have no transport yet
         self._openings: set[_Opening] = set()
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}
         self._closing: asyncio.Task[None] | None = None
         self._closed: asyncio.Future[None] | None = None
 
     async def _listen(self, sockets: list[socket.socket], start_serving: bool) -> None:
-        loop = asyncio.get_running_loop()
-        self._closed = loop.create_future()
-        try:
-            for sock in sockets:
-                sock.setblocking(False)
-                self._servers.append(
-                    await loop.create_server(
-                        lambda: _Opening(self, loop),
-                        sock=sock,
-                        ssl=self._ssl,
-                        ssl_handshake_timeout=self.service.options.open_timeout if self._ssl else None,
-                        ssl_shutdown_timeout=LINGER_TIME if self._ssl else None,
-                        start_serving=start_serving,
-                    )
-                )
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
+        self._loop = asyncio.get_running_loop()
+        self._closed = self._loop.create_future()
+        self._sockets = sockets
+        for sock in sockets:
+            sock.setblocking(False)
         self.logger.info("server listening on %s", ", ".join(str(sock.getsockname()) for sock in sockets))
+        if start_serving:
+            await self.start_serving()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Accept for ever. A loop of our own, since a server that closes must end what is in a TLS handshake too."""
+        turn = 0
+        while True:
+            try:
+                sock, _ = await self._loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno not in FULL:
+                    continue  # the peer was gone before it was accepted
+                self.logger.error("can't accept connections: %s; trying again in %s s", error.strerror, BACK_OFF)
+                await asyncio.sleep(BACK_OFF)
+                continue
+            no_delay(sock)
+            opening = _Opening(self, self._loop)
+            task = self._loop.create_task(self._connect(opening, sock))
+            self._accepted.add(task)
+            task.add_done_callback(self._accepted.discard)
+            turn += 1
+            if turn % _TURN == 0:
+                await asyncio.sleep(0)  # sock_accept does not give the loop its turn while others wait to be accepted
+
+    async def _connect(self, opening: _Opening, sock: socket.socket) -> None:
+        """Give an accepted socket its transport, with the TLS handshake where there is one."""
+        tls = self._ssl is not None
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: opening,
+                sock,
+                ssl=self._ssl,
+                ssl_handshake_timeout=self.service.options.open_timeout if tls else None,
+                ssl_shutdown_timeout=LINGER_TIME if tls else None,
+            )
+        except BaseException as error:
+            opening.lost(error)
+            sock.close()
+            if not isinstance(error, OSError):
+                raise
 
     @property
     def sockets(self) -> tuple[Any, ...]:
         """The listening sockets."""
-        return tuple(sock for server in self._servers for sock in server.sockets)
+        return tuple(self._sockets)
 
     @property
     def connections(self) -> set[ServerConnection]:
@@ -198,16 +230,16 @@ class Server:
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that the server runs in."""
-        return self._servers[0].get_loop()
+        return self._loop
 
     def is_serving(self) -> bool:
         """Whether new connections are accepted."""
-        return any(server.is_serving() for server in self._servers)
+        return bool(self._listening)
 
     async def start_serving(self) -> None:
         """Begin to accept connections, after ``serve(..., start_serving=False)``."""
-        for server in self._servers:
-            await server.start_serving()
+        if not self._listening and self._closing is None:
+            self._listening = [self._loop.create_task(self._accept(sock)) for sock in self._sockets]
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed; when cancelled, close it."""
@@ -230,8 +262,14 @@ class Server:
 
     async def _close(self, close_connections: bool, code: int, reason: str) -> None:
         self.logger.info("server closing")
-        for server in self._servers:
-            server.close()
+        tasks = [*self._listening, *self._accepted]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._listening = []
+        for sock in self._sockets:
+            sock.close()
+        self._sockets = []
         for opening in list(self._openings):
             opening.refuse(ServerClosing("the server is closing"))
         if close_connections:
@@ -279,7 +317,7 @@ class _Opening(asyncio.Protocol):
         transport = self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
         self._server._openings.add(self)
-        if not self._server.is_serving():
+        if self._server._closing is not None:
             self.refuse(ServerClosing("the server is closing"))
 
     def data_received(self, data: bytes) -> None:
@@ -306,8 +344,13 @@ class _Opening(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost(exc)
+
+    def lost(self, exc: BaseException | None) -> None:
+        """The connection is gone, or never had a transport."""
         if not self._handshake.done:
             log_outcome(self._server.logger, None, exc, self._peer)
+            self._handshake.done = True
             if self._session is not None:
                 self._session.cancel()
         self._end()
@@ -341,7 +384,7 @@ class _Opening(asyncio.Protocol):
         transport.writelines(self._handshake.outgoing())
         if transport.can_write_eof():
             # Closing with octets unread would reset the connection and destroy the answer on its way.
-            transport.write_eof()
+            end_writing(transport)
             transport.resume_reading()
         else:
             transport.close()
@@ -384,10 +427,10 @@ class _Opening(asyncio.Protocol):
         try:
             with HandlerRun(connection.logger) as run:
                 await server.service.handler(connection)
+            await connection.close(run.code)
         except asyncio.CancelledError:
             transport.abort()
             raise
-        await connection.close(run.code)
 
 
 async def _answer(steps: Generator[Any, Any, None]) -> None:

@@ -110,7 +110,7 @@ def code_for(kind: type[BaseException] | None) -> CloseCode:
     return CloseCode.NORMAL_CLOSURE if kind is None or kind is GeneratorExit else CloseCode.INTERNAL_ERROR
 
 
-def log_outcome(logger: LoggerLike, response: Response | None, failure: Exception | None, peer: object) -> None:
+def log_outcome(logger: LoggerLike, response: Response | None, failure: BaseException | None, peer: object) -> None:
     """One line for an opening handshake: refused ones are news, scans and health checks are not."""
     if response is None:
         logger.debug("connection from %s ended before a handshake: %s", peer, failure or "closed")

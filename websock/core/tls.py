@@ -26,6 +26,7 @@ class TLS:
 
     Attributes:
         done: the handshake is complete.
+        error: a damaged record followed what `receive` returned.
         eof: the peer said that it sends nothing more (close_notify).
     """
 
@@ -37,6 +38,7 @@ class TLS:
         )
         self.done = False
         self.eof = False
+        self.error: ssl.SSLError | None = None
         if not server_side:
             self._handshake()
 
@@ -65,6 +67,10 @@ class TLS:
             pass
         except ssl.SSLZeroReturnError:
             self.eof = True
+        except ssl.SSLError as error:
+            if not parts:
+                raise
+            self.error = error  # what came before it counts
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def send(self, buffers: Iterable[Buffer]) -> None:

@@ -8,10 +8,21 @@ import os
 import socket
 import stat
 import time
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["UnixListener", "connect_tcp", "connect_unix", "listen_tcp", "listen_unix"]
+__all__ = [
+    "UnixListener",
+    "connect_tcp",
+    "connect_unix",
+    "listen_tcp",
+    "listen_unix",
+    "no_delay",
+    "not_connected",
+    "resolve",
+]
 
+FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # no room to accept
+BACK_OFF: Final = 0.5  # seconds to wait then
 _BACKLOG = 1024  # connections that wait to be accepted; the kernel may allow fewer
 
 
@@ -33,14 +44,15 @@ def listen_tcp(
     """
     if not 0 <= port < 65536:
         raise ValueError(f"a port is a number from 0 to 65535, not {port}")  # getaddrinfo would cut it to 16 bits
-    infos = _resolve(host or None, port, family, socket.AI_PASSIVE)
+    infos = resolve(host or None, port, family, socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:
         for kind, _, _, _, address in dict.fromkeys(infos):
             if listeners and port == 0:
                 address = (address[0], listeners[0].getsockname()[1], *address[2:])
             try:
-                listener = socket.socket(kind, socket.SOCK_STREAM)
+                # With the protocol named, asyncio sees that accepted sockets are TCP.
+                listener = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             except OSError as error:
                 if error.errno == errno.EAFNOSUPPORT and len(infos) > 1:
                     continue  # a system without IPv6 still names its addresses
@@ -78,7 +90,7 @@ def connect_tcp(host: str, port: int, *, timeout: float | None) -> socket.socket
         OSError: none answers; TimeoutError when time ran out. The message names host and port.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    infos = _resolve(host, port)
+    infos = resolve(host, port)
     failure: OSError | None = None
     for index, (family, kind, protocol, _, address) in enumerate(infos):
         sock = socket.socket(family, kind, protocol)
@@ -88,7 +100,7 @@ def connect_tcp(host: str, port: int, *, timeout: float | None) -> socket.socket
                 left = deadline - time.monotonic()
                 sock.settimeout(max(left, 0.001) / (len(infos) - index))
             sock.connect(address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            no_delay(sock)
             return sock
         except OSError as error:
             sock.close()
@@ -96,11 +108,26 @@ def connect_tcp(host: str, port: int, *, timeout: float | None) -> socket.socket
         except BaseException:
             sock.close()
             raise
+    raise not_connected(host, port, failure)
+
+
+def not_connected(host: str, port: int, failure: OSError | None) -> OSError:
+    """The error for a host of which no address answered; `failure` is that of the first one."""
+    where = f"can't connect to {host}:{port}"
     if failure is None:
-        raise OSError(errno.EADDRNOTAVAIL, f"can't connect to {host}:{port}: no address")
+        return OSError(errno.EADDRNOTAVAIL, f"{where}: no address")
     if isinstance(failure, TimeoutError):
-        raise TimeoutError(f"can't connect to {host}:{port}: timed out")
-    raise type(failure)(failure.errno, f"can't connect to {host}:{port}: {failure.strerror}") from None
+        return TimeoutError(f"{where}: timed out")
+    if failure.errno is None:
+        return type(failure)(f"{where}: {failure}")
+    return type(failure)(failure.errno, f"{where}: {os.strerror(failure.errno)}")
+
+
+def no_delay(sock: Any) -> None:
+    """Send small messages at once (TCP_NODELAY, RFC 9293 section 3.7.4), where the socket is TCP."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # the peer is gone already
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class UnixListener(socket.socket):
@@ -167,7 +194,7 @@ def connect_unix(path: str | os.PathLike[str], *, timeout: float | None) -> sock
     return sock
 
 
-def _resolve(host: str | None, port: int, family: int = socket.AF_UNSPEC, flags: int = 0) -> list[Any]:
+def resolve(host: str | None, port: int, family: int = socket.AF_UNSPEC, flags: int = 0) -> list[Any]:
     """``getaddrinfo`` for streams, with an error that names the host."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=flags)

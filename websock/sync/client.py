@@ -14,7 +14,7 @@ from ..core.options import OptionKeywords, options_from
 from ..core.tls import TLS, client_context
 from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidMessage
-from ..net.sockets import connect_tcp, connect_unix
+from ..net.sockets import connect_tcp, connect_unix, no_delay
 from ..net.stream import Stream
 from ..typing import HeadersLike, LoggerLike
 from ..version import USER_AGENT
@@ -95,6 +95,8 @@ def connect(
             sock = connect_unix(address.unix_path, timeout=timeout)
         else:
             sock = connect_tcp(host or address.host, address.port if port is None else port, timeout=timeout)
+    else:
+        no_delay(sock)
     stream = Stream(sock)
     try:
         wire = Wire(stream, deadline)

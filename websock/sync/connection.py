@@ -29,6 +29,7 @@ from ..typing import Buffer, Data, LoggerLike
 
 __all__ = ["Connection", "Pong", "broadcast"]
 
+_NOTHING: Any = object()
 _LOOK = 1.0  # seconds after which a program that only sends looks at what the peer has to say
 
 
@@ -161,7 +162,8 @@ class Connection(Endpoint):
                 self._flush()
             if protocol.state >= State.ENDING:
                 raise protocol.closed()
-            if not self._pump(deadline) and deadline is not None and time.monotonic() >= deadline:
+            self._pump(deadline)
+            if deadline is not None and not self._inbox and time.monotonic() >= deadline:
                 raise TimeoutError("no message within the time given")
 
     # Sending.
@@ -201,16 +203,16 @@ class Connection(Endpoint):
         if protocol.state is not State.OPEN:
             raise protocol.closed()
         begun = False
-        held: str | Buffer | None = None  # one part is kept back, since the last one must say so
+        held: Any = _NOTHING  # one part is kept back, since the last one must say so
         try:
             for part in parts:
-                if held is not None:
+                if held is not _NOTHING:
                     with self._state:
                         protocol.send_part(held, last=False, text=text)
                     begun = True
                     self._written()
                 held = part
-            if held is not None:
+            if held is not _NOTHING:
                 with self._state:
                     protocol.send_part(held, last=True, text=text)
                     begun = False
@@ -221,7 +223,7 @@ class Connection(Endpoint):
             if begun:
                 with self._state:
                     protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error)
-                self._flush()
+                self._give_up()
             raise
 
     def ping(self, data: str | Buffer | None = None) -> Pong:
@@ -304,13 +306,21 @@ class Connection(Endpoint):
     def fail(self, code: int, reason: str = "") -> None:
         """Give up the connection (RFC 6455 section 7.1.7): send a Close and do not wait for the peer's.
 
+        Takes a second at most, in which the peer can read the Close.
+
         Raises:
             ValueError: a code that may not be sent, or a reason of more than 123 octets.
         """
         with self._state:
             self._protocol.fail(code, reason)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """After a failure: write the Close, and see the end, which a thread that waits to read can't time."""
+        with self._state:
             self._protocol.tick(time.monotonic())
         self._flush()
+        self.wait_closed()
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the connection is closed, for `timeout` seconds at most; whether it is."""
@@ -405,14 +415,14 @@ class Connection(Endpoint):
             except OSError as error:  # ssl.SSLError is one
                 protocol.lost(error)
                 return
-            eof = self._tls.eof
+            eof = self._tls.eof or self._tls.error is not None
         if len(data):
             messages = protocol.receive(data)
             if protocol.state is State.OPEN or not self._inbox.overfull:  # else we are closing, and nobody reads
                 self._inbox.add(messages, len(data))
         if eof:
-            if self._write_error is not None:
-                protocol.lost(self._write_error)
+            if broken := self._write_error or (self._tls and self._tls.error):
+                protocol.lost(broken)
             protocol.receive_eof()
         if protocol.unsettled is not None and not self._inbox:
             protocol.settle()
@@ -564,6 +574,8 @@ def broadcast(
     encoded = Broadcast(message, text)
     errors: list[Exception] = []
     for connection in connections:
+        if connection.state is not State.OPEN:
+            continue
         try:
             with connection._state:
                 encoded.queue(connection._protocol)

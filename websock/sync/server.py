@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import selectors
 import socket
@@ -10,7 +9,7 @@ import ssl as ssl_module
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Unpack
+from typing import Any, Unpack
 
 from ..core.endpoint import default_logger, log_outcome
 from ..core.handshake import ServerHandshake
@@ -20,7 +19,7 @@ from ..core.service import HandlerRun, Service
 from ..core.tls import TLS
 from ..exceptions import InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
-from ..net.sockets import listen_tcp, listen_unix
+from ..net.sockets import BACK_OFF, FULL, listen_tcp, listen_unix, no_delay
 from ..net.stream import Stream
 from ..spec import CloseCode
 from ..typing import LoggerLike
@@ -29,9 +28,6 @@ from .connection import Connection, broadcast
 from .opening import Wire
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
-
-_FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_BACK_OFF: Final = 0.5  # seconds without accepting when the system has no room
 
 
 class ServerConnection(Connection):
@@ -210,11 +206,12 @@ class Server:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
-            self.logger.error("can't accept connections: %s; trying again in %s s", error.strerror, _BACK_OFF)
-            time.sleep(_BACK_OFF)
+            self.logger.error("can't accept connections: %s; trying again in %s s", error.strerror, BACK_OFF)
+            time.sleep(BACK_OFF)
             return
+        no_delay(sock)
         session = _Session(self, sock, address)
         thread = threading.Thread(target=self._run, args=(session,), name=f"websock-{address}", daemon=True)
         with self._lock:
@@ -222,11 +219,11 @@ class Server:
         try:
             thread.start()
         except RuntimeError as error:  # the system has no room for one more thread
-            self.logger.error("can't start a thread: %s; trying again in %s s", error, _BACK_OFF)
+            self.logger.error("can't start a thread: %s; trying again in %s s", error, BACK_OFF)
             with self._lock:
                 del self._threads[thread]
             sock.close()
-            time.sleep(_BACK_OFF)
+            time.sleep(BACK_OFF)
 
     def _run(self, session: _Session) -> None:
         try:
