@@ -17,7 +17,7 @@ from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..exceptions import InvalidHandshake, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
-from ..net.sockets import BACK_OFF, FULL, listen_tcp, listen_unix, no_delay
+from ..net.sockets import BACK_OFF, listen_tcp, listen_unix, no_delay
 from ..spec import CloseCode
 from ..typing import LoggerLike
 from ..version import SERVER
@@ -26,7 +26,7 @@ from .connection import Connection, broadcast, end_writing
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
 
 
-_TURN = 64  # connections accepted before the loop has its turn
+_TURN = 64  # connections that are accepted before the loop has its turn
 
 
 class ServerConnection(Connection):
@@ -163,7 +163,8 @@ class Server:
         self._ssl = ssl
         self._loop: asyncio.AbstractEventLoop
         self._sockets: list[socket.socket] = []
-        self._listening: list[asyncio.Task[None]] = []
+        self._serving = False
+        self._accepting: list[asyncio.Task[None]] = []  # where the loop has no add_reader
         self._accepted: set[asyncio.Task[None]] = set()  # those that have no transport yet
         self._openings: set[_Opening] = set()
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}
@@ -180,26 +181,39 @@ class Server:
         if start_serving:
             await self.start_serving()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        """Accept for ever. A loop of our own, since a server that closes must end what is in a TLS handshake too."""
-        turn = 0
-        while True:
+    def _start_accepting(self, listener: socket.socket) -> None:
+        """Accept by ourselves, since a server that closes must also end what is in a TLS handshake."""
+        if not self._serving:
+            return  # it was closed while it could not accept
+        try:
+            self._loop.add_reader(listener, self._accept, listener)
+        except NotImplementedError:  # Windows' proactor
+            self._accepting.append(self._loop.create_task(self._keep_accepting(listener)))
+
+    def _accept(self, listener: socket.socket) -> None:
+        """There are connections to accept: take some, then the loop has its turn."""
+        for _ in range(_TURN):
             try:
-                sock, _ = await self._loop.sock_accept(listener)
+                sock, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError as error:
-                if error.errno not in FULL:
-                    continue  # the peer was gone before it was accepted
                 self.logger.error("can't accept connections: %s; trying again in %s s", error.strerror, BACK_OFF)
-                await asyncio.sleep(BACK_OFF)
-                continue
-            no_delay(sock)
-            opening = _Opening(self, self._loop)
-            task = self._loop.create_task(self._connect(opening, sock))
-            self._accepted.add(task)
-            task.add_done_callback(self._accepted.discard)
-            turn += 1
-            if turn % _TURN == 0:
-                await asyncio.sleep(0)  # sock_accept does not give the loop its turn while others wait to be accepted
+                self._loop.remove_reader(listener)
+                self._loop.call_later(BACK_OFF, self._start_accepting, listener)
+                return
+            self._accept_one(sock)
+
+    async def _keep_accepting(self, listener: socket.socket) -> None:
+        while True:
+            self._accept_one((await self._loop.sock_accept(listener))[0])
+
+    def _accept_one(self, sock: socket.socket) -> None:
+        no_delay(sock)
+        sock.setblocking(False)
+        task = self._loop.create_task(self._connect(_Opening(self, self._loop), sock))
+        self._accepted.add(task)
+        task.add_done_callback(self._accepted.discard)
 
     async def _connect(self, opening: _Opening, sock: socket.socket) -> None:
         """Give an accepted socket its transport, with the TLS handshake where there is one."""
@@ -234,12 +248,14 @@ class Server:
 
     def is_serving(self) -> bool:
         """Whether new connections are accepted."""
-        return bool(self._listening)
+        return self._serving
 
     async def start_serving(self) -> None:
         """Begin to accept connections, after ``serve(..., start_serving=False)``."""
-        if not self._listening and self._closing is None:
-            self._listening = [self._loop.create_task(self._accept(sock)) for sock in self._sockets]
+        if not self._serving and self._closing is None:
+            self._serving = True
+            for sock in self._sockets:
+                self._start_accepting(sock)
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed; when cancelled, close it."""
@@ -262,11 +278,14 @@ class Server:
 
     async def _close(self, close_connections: bool, code: int, reason: str) -> None:
         self.logger.info("server closing")
-        tasks = [*self._listening, *self._accepted]
+        if self._serving and not self._accepting:
+            for sock in self._sockets:
+                self._loop.remove_reader(sock)
+        self._serving = False
+        tasks = [*self._accepting, *self._accepted]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._listening = []
         for sock in self._sockets:
             sock.close()
         self._sockets = []

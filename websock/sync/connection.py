@@ -451,7 +451,7 @@ class Connection(Endpoint):
                 self._writing.release()
             if self._unsent and protocol.state is not State.CLOSED:
                 return True
-            if protocol.wants_close:
+            if protocol.wants_close and (protocol.state is State.CLOSED or not self._pending()):
                 self._finish()
                 return False
         return False
