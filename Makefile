@@ -24,7 +24,7 @@ $(VENV)/run: pyproject.toml
 	@touch $@
 
 $(VENV)/test: $(VENV)/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,peers]'
 	@touch $@
 
 $(VENV)/bench: $(VENV)/run
