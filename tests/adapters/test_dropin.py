@@ -12,7 +12,7 @@ import pytest
 import websock.asyncio
 import websock.sync
 
-from .drivers import Background
+from .drivers import Background, until
 
 PACKAGES = ["websock", "websockets"]
 
@@ -204,6 +204,7 @@ def test_websockets_client_and_our_servers(bench: Any, name: str) -> None:
         exchange(client)
     with theirs.connect(where.uri) as client:  # offers permessage-deflate
         exchange(client)
+    until(lambda: len(codes) == 2)
     assert codes == [websock.Close(3000, "done")] * 2
 
 
