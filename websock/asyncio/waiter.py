@@ -90,6 +90,9 @@ class Waiter:
         return None
 
 
+_NOTHING = iter(())  # at its end from the beginning, and so for ever
+
+
 class _Sent(Coroutine[Any, Any, None]):
     """What ``send`` returns when there is nothing to wait for; one object for all.
 
@@ -99,7 +102,7 @@ class _Sent(Coroutine[Any, Any, None]):
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, None, None]:
-        return iter(())  # type: ignore[return-value]  # an iterator is what await needs
+        return _NOTHING  # type: ignore[return-value]  # an iterator is what await needs
 
     def send(self, value: Any) -> Any:
         raise StopIteration

@@ -53,6 +53,9 @@ class State(enum.IntEnum):
 
 _OPEN = State.OPEN  # looked up for every message
 
+# What is one message, not an iterable of parts. A tuple: ``str | bytes`` would be put together for every message.
+WHOLE: Final = (str, bytes, bytearray, memoryview)
+
 
 class _Step(enum.Enum):
     SEND_CLOSE = enum.auto()

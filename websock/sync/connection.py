@@ -20,7 +20,7 @@ from typing import Any, Literal, Self, overload
 from ..core.broadcast import Broadcast
 from ..core.endpoint import Endpoint, code_for, converted
 from ..core.inbox import Inbox
-from ..core.protocol import LINGER_TIME, Protocol, State
+from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
 from ..core.tls import TLS
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..net.stream import Stream, wait_writable
@@ -181,7 +181,7 @@ class Connection(Endpoint):
             TypeError: not something that can be sent.
             ValueError: `text` is true and the bytes are not UTF-8.
         """
-        if isinstance(message, str | bytes | bytearray | memoryview):
+        if isinstance(message, WHOLE):
             with self._state:
                 self._protocol.send(message, text=text)
             if self._parts_owner not in (None, threading.get_ident()):
