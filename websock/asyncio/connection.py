@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import time
-import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterable
 from typing import Any, Literal, Self, overload
 
@@ -21,54 +20,16 @@ from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..spec import CloseCode
 from ..typing import Buffer, Data, LoggerLike
+from .shared import READ_SIZE, shared_of
 from .waiter import SENT, Sending, Waiter
 
 __all__ = ["Connection", "broadcast"]
 
-_READ_SIZE = 2**18  # octets of the read buffer that the connections of a loop share
 _OPEN, _ENDING = State.OPEN, State.ENDING  # looked up for every message
 
 _NOTHING: Any = object()
 _CORK = 2**16  # octets that may wait for the end of a read callback
 _TURN = 64  # messages that a task gets before the loop has its turn
-
-
-class _Shared:
-    """What the connections of one event loop share: the read buffer, and whose writes wait for the end of a turn.
-
-    While one connection is busy alone, what a read made it send is written at once. As soon as another one is read,
-    both belong to a turn in which many are: then all write when all have been read, so that a peer, or a proxy with
-    many connections, is woken once for all and not once for each.
-    """
-
-    __slots__ = ("_loop", "_waiting", "last", "view")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
-        self._waiting: list[Connection] = []
-        self.last: Connection | None = None  # the one that was read last
-        self.view = memoryview(bytearray(_READ_SIZE))  # what is in it is consumed before the loop goes on
-
-    def flush_later(self, connection: Connection) -> None:
-        """Write what `connection` has to send when every connection of this turn was read."""
-        if not self._waiting and (loop := self._loop()) is not None:
-            loop.call_soon(self._flush)
-        self._waiting.append(connection)
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for connection in waiting:
-            connection._flush()
-
-
-_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = weakref.WeakKeyDictionary()
-
-
-def _shared_of(loop: asyncio.AbstractEventLoop) -> _Shared:
-    shared = _shared.get(loop)
-    if shared is None:
-        shared = _shared[loop] = _Shared(loop)
-    return shared
 
 
 class Connection(Endpoint, asyncio.BufferedProtocol):
@@ -89,7 +50,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, logger: LoggerLike) -> None:
         super().__init__(logger)
         self._loop = loop
-        self._shared = _shared_of(loop)
+        self._shared = shared_of(loop)
         self._inbox = Inbox(None)
         self._burst = 0  # messages taken since the consumer last waited
         self._corked = False
@@ -116,8 +77,8 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         transport.set_protocol(self)
         self._tick()
         # It waits in the one read buffer, as what comes from the transport does.
-        for start in range(0, len(leftover), _READ_SIZE):
-            part = leftover[start : start + _READ_SIZE]
+        for start in range(0, len(leftover), READ_SIZE):
+            part = leftover[start : start + READ_SIZE]
             self._shared.view[: len(part)] = part
             self.buffer_updated(len(part))
 
