@@ -446,16 +446,16 @@ def test_a_blocked_loop_is_not_held_against_the_peer(loop: str) -> None:
 
         async def handler(ws: Any) -> None:
             receiving = asyncio.create_task(ws.recv())
-            for _ in range(4):
-                await asyncio.sleep(0.06)
-                blocked.wait(0.25)  # the loop stands still
+            for _ in range(3):
+                await asyncio.sleep(0.25)
+                blocked.wait(0.9)  # the loop stands still
             await asyncio.sleep(0.02)
             outcome.set_result(ws.close_exc)
             ws.send("end")
             with contextlib.suppress(ConnectionClosed):
                 await receiving
 
-        async with serve(handler, "127.0.0.1", 0, ping_interval=0.05, ping_timeout=0.1) as server:
+        async with serve(handler, "127.0.0.1", 0, ping_interval=0.2, ping_timeout=0.6) as server:
             port = server.sockets[0].getsockname()[1]
             thread = threading.Thread(target=client, args=(port,), daemon=True)
             thread.start()

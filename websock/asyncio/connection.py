@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterable
 from typing import Any, Literal, Self, overload
@@ -28,6 +29,10 @@ __all__ = ["Connection", "broadcast"]
 _OPEN, _ENDING = State.OPEN, State.ENDING  # looked up for every message
 
 _NOTHING: Any = object()
+
+# In these versions asyncio's writelines does not tell that the transport is full (CVE-2024-12254).
+_GATHERS = not ((3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2))
+
 _CORK = 2**16  # octets that may wait for the end of a read callback
 _TURN = 64  # messages that a task gets before the loop has its turn
 
@@ -170,8 +175,10 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             buffers = protocol.outgoing()
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
-            elif buffers:
+            elif buffers and _GATHERS:
                 self.transport.writelines(buffers)
+            elif buffers:
+                self.transport.write(b"".join(buffers))
         if protocol.wants_tick:
             self._tick()
         if protocol.wants_eof or protocol.wants_close:
