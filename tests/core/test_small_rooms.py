@@ -204,6 +204,13 @@ def test_scans_and_health_checks_are_no_news(caplog: pytest.LogCaptureFixture) -
     assert all(record.exc_info is None for record in caplog.records)
 
 
+def test_a_log_line_is_short_and_plain_whatever_a_stranger_sent(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log_outcome(logging.getLogger("websock.test"), Response(403, "", Headers()), InvalidOrigin("\x9b2J" * 9999), "peer")
+    (record,) = caplog.records
+    assert record.getMessage().isascii() and record.getMessage().isprintable() and len(record.getMessage()) < 300
+
+
 # What a server does around its handler.
 
 

@@ -117,7 +117,9 @@ def log_outcome(logger: LoggerLike, response: Response | None, failure: BaseExce
     elif response.status_code == 101:
         logger.debug("connection from %s open", peer)
     elif failure is not None:
-        logger.info("connection from %s rejected (%d): %s", peer, response.status_code, failure)
+        # The failure quotes what a stranger sent: no control characters, and not much of it.
+        text = str(failure).encode("ascii", "backslashreplace").decode()
+        logger.info("connection from %s rejected (%d): %.200s", peer, response.status_code, text)
     else:
         logger.info("connection from %s answered (%d)", peer, response.status_code)
 
