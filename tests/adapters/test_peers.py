@@ -349,7 +349,7 @@ def test_receive_timeout_while_the_peer_pings(against_tcp: Any) -> None:
     receiving = Background(end.recv, 0.3)
     try:
         with pytest.raises(TimeoutError):
-            receiving.result(1.5)
+            receiving.result(5)  # a busy machine takes its time
     finally:
         over.set()
         raw.drop()
