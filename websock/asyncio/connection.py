@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterable
 from typing import Any, Literal, Self, overload
 
-from ..core.broadcast import Broadcast
+from ..core.broadcast import Broadcast, to_all
 from ..core.endpoint import Endpoint, code_for, converted
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
@@ -580,15 +580,9 @@ def broadcast(
             else that is logged.
     """
     encoded = Broadcast(message, text)
-    errors: list[Exception] = []
-    for connection in connections:
-        if connection.state is not _OPEN:
-            continue
-        try:
-            encoded.queue(connection._protocol)
-            connection._flush()
-        except Exception as error:  # one broken connection must not keep the message from the others
-            connection.logger.warning("broadcast to %r failed: %r", connection, error)
-            errors.append(error)
-    if errors and raise_exceptions:
-        raise ExceptionGroup("broadcast failed", errors)
+
+    def deliver(connection: Connection) -> None:
+        encoded.queue(connection._protocol)
+        connection._flush()
+
+    to_all(connections, deliver, raise_exceptions=raise_exceptions)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 from ..spec import Opcode
 from ..typing import Buffer
 from .codec import encode
+from .endpoint import Endpoint
 from .protocol import Protocol, State, payload_of
 
-__all__ = ["Broadcast"]
+__all__ = ["Broadcast", "to_all"]
+
+_Connection = TypeVar("_Connection", bound=Endpoint)
 
 
 class Broadcast:
@@ -37,3 +43,24 @@ class Broadcast:
         if self._frame is None:
             self._frame = encode(self._opcode, self._payload, masked=False)
         protocol.send_encoded(self._frame)
+
+
+def to_all(
+    connections: Iterable[_Connection], deliver: Callable[[_Connection], None], *, raise_exceptions: bool
+) -> None:
+    """Call `deliver` for each connection that is open; what fails for one of them must not keep the others from it.
+
+    Raises:
+        ExceptionGroup: with `raise_exceptions`, of what failed, after all had their turn; it is logged in any case.
+    """
+    errors: list[Exception] = []
+    for connection in connections:
+        if connection.state is not State.OPEN:
+            continue
+        try:
+            deliver(connection)
+        except Exception as error:
+            connection.logger.warning("broadcast to %r failed: %r", connection, error)
+            errors.append(error)
+    if errors and raise_exceptions:
+        raise ExceptionGroup("broadcast failed", errors)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Self, overload
 
-from ..core.broadcast import Broadcast
+from ..core.broadcast import Broadcast, to_all
 from ..core.endpoint import Endpoint, code_for, converted
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
@@ -572,17 +572,11 @@ def broadcast(
             else that is logged.
     """
     encoded = Broadcast(message, text)
-    errors: list[Exception] = []
-    for connection in connections:
-        if connection.state is not State.OPEN:
-            continue
-        try:
-            with connection._state:
-                encoded.queue(connection._protocol)
-            if connection._flush():
-                _remainders.add(connection)
-        except Exception as error:  # one broken connection must not keep the message from the others
-            connection.logger.warning("broadcast to %r failed: %r", connection, error)
-            errors.append(error)
-    if errors and raise_exceptions:
-        raise ExceptionGroup("broadcast failed", errors)
+
+    def deliver(connection: Connection) -> None:
+        with connection._state:
+            encoded.queue(connection._protocol)
+        if connection._flush():
+            _remainders.add(connection)
+
+    to_all(connections, deliver, raise_exceptions=raise_exceptions)
