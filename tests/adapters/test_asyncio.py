@@ -669,3 +669,25 @@ def test_pings_without_answer_are_bounded_in_time() -> None:
             assert not ws._protocol._pings
 
     run(main)
+
+
+def test_time_that_runs_out_in_the_tls_handshake_ends_the_connection() -> None:
+    """The TLS handshake ends just after the time did: nobody would ever end this connection."""
+    from websock.asyncio.server import _Opening
+
+    class Transport(asyncio.Transport):
+        aborted = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    async def main() -> None:
+        async with serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0) as server:
+            opening = _Opening(server, asyncio.get_running_loop())
+            opening._timeout()
+            transport = Transport()
+            opening.connection_made(transport)
+            assert transport.aborted
+            opening.connection_lost(None)
+
+    run(main)

@@ -335,6 +335,9 @@ class _Opening(asyncio.Protocol):
         # uvloop's transports have the methods of asyncio's, but not its class.
         transport = self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
+        if self._handshake.done:
+            transport.abort()  # time ran out in the TLS handshake
+            return
         self._server._openings.add(self)
         if self._server._closing is not None:
             self.refuse(ServerClosing("the server is closing"))
