@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .asyncio.client import ClientConnection, connect, unix_connect
     from .asyncio.connection import broadcast
     from .asyncio.server import Server, ServerConnection, serve, unix_serve
+    from .core.deflate import Deflate
+    from .core.extensions import Extension, Transform
     from .core.options import SAME_ORIGIN, Options
     from .core.protocol import State
     from .datastructures import Headers, MultipleValuesError
@@ -42,6 +44,8 @@ _HOMES = {
     "asyncio.client": ("ClientConnection", "connect", "unix_connect"),
     "asyncio.connection": ("broadcast",),
     "asyncio.server": ("Server", "ServerConnection", "serve", "unix_serve"),
+    "core.deflate": ("Deflate",),
+    "core.extensions": ("Extension", "Transform"),
     "core.options": ("Options", "SAME_ORIGIN"),
     "core.protocol": ("State",),
     "datastructures": ("Headers", "MultipleValuesError"),
@@ -77,6 +81,8 @@ __all__ = [
     "ConnectionClosedError",
     "ConnectionClosedOK",
     "Data",
+    "Deflate",
+    "Extension",
     "Headers",
     "InvalidHandshake",
     "InvalidHeader",
@@ -95,6 +101,7 @@ __all__ = [
     "Server",
     "ServerConnection",
     "State",
+    "Transform",
     "WebSocketException",
     "__version__",
     "broadcast",

@@ -26,6 +26,7 @@
         +-- ReservedBits, ReservedOpcode, FragmentedControl, ControlTooLong, MissingMask, UnexpectedMask,
         |   NonMinimalLength, LengthTooBig, UnexpectedContinuation, ExpectedContinuation, InvalidClose
         +-- InvalidUTF8                 closes with 1007
+        +-- InvalidCompressedData       closes with 1007
         +-- TooManyFragments            closes with 1008
         +-- PayloadTooBig               closes with 1009
         +-- KeepaliveTimeout            closes with 1011
@@ -51,6 +52,7 @@ __all__ = [
     "FragmentedControl",
     "HeadersTooLarge",
     "InvalidClose",
+    "InvalidCompressedData",
     "InvalidHandshake",
     "InvalidHeader",
     "InvalidHeaderFormat",
@@ -342,6 +344,14 @@ class InvalidUTF8(ProtocolError):
     code = CloseCode.INVALID_DATA
     section = "8.1"
     text = "invalid UTF-8"
+
+
+class InvalidCompressedData(ProtocolError):
+    """A compressed message that cannot be inflated."""
+
+    code = CloseCode.INVALID_DATA
+    section = "RFC 7692, 7.2.2"
+    text = "invalid compressed data"
 
 
 class TooManyFragments(ProtocolError):

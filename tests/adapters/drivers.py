@@ -19,7 +19,7 @@ from typing import Any
 import websock.asyncio
 import websock.sync
 
-from .raw import Raw
+from .raw import REQUEST, Raw
 
 try:
     import uvloop
@@ -486,15 +486,17 @@ class Bench:
         self._stack.callback(other.kill)
         return end, other
 
-    def raw(self, name: str, role: str, kind: str, **options: Any) -> tuple[Any, Raw]:
-        """Our end of a connection in `role`, and a raw peer."""
+    def raw(self, name: str, role: str, kind: str, *, deflate: bool = False, **options: Any) -> tuple[Any, Raw]:
+        """Our end of a connection in `role`, and a raw peer; `deflate`: it wants compression, or agrees to it."""
+        more = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if deflate else ""
         where = self.where(kind)
         options = {"ping_interval": None, "close_timeout": 5, **options}
         if role == "server":
             _, ends = self.serve_parked(name, where, **options)
             peer = where.raw_client()
             self._stack.callback(peer.drop)
-            assert peer.ask().startswith(b"HTTP/1.1 101 ")
+            request = REQUEST.replace(b"\r\n\r\n", b"\r\n" + more.encode() + b"\r\n")
+            assert peer.ask(request).startswith(b"HTTP/1.1 101 ")
             end = ends.get(timeout=BOUND)
             self._stack.callback(end.kill)
             return end, peer
@@ -503,7 +505,7 @@ class Bench:
             def accept() -> Raw:
                 peer = where.raw_server(listener)
                 self._stack.callback(peer.drop)
-                peer.answer()
+                peer.answer(more)
                 return peer
 
             accepting = Background(accept)

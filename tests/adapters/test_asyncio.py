@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -304,7 +305,7 @@ def test_backpressure(loop: str) -> None:
 
     async def main() -> None:
         async with pair(max_queue=4, max_size=None) as (ws, other):
-            message = b"x" * 100_000
+            message = os.urandom(100_000)  # which cannot be compressed
             sent = 0
             sending: Any = None
             while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -225,11 +226,12 @@ def test_pong_wait_while_another_thread_receives(bench: Any) -> None:
 
 def test_reader_that_does_not_read_holds_the_peer(bench: Any) -> None:
     one, other = bench.pair("sync", "sync", "tcp4", max_queue=4, max_size=None)
+    message = os.urandom(100_000)  # which cannot be compressed
     sent = []
 
     def send() -> None:
         for i in range(300):
-            one.send(b"x" * 100_000)
+            one.send(message)
             sent.append(i)
 
     sending = Background(send)

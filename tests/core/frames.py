@@ -76,6 +76,8 @@ def outcome(
     decoder = codec.Decoder(on_control, masked=masked, max_size=max_size)
     for chunk in chunks:
         result.messages += decoder.decode(chunk)
+        while decoder.behind:
+            result.messages += decoder.decode(b"")
     if decoder.failure is not None:
         result.failure = type(decoder.failure).__name__
         result.code = int(decoder.failure.code)

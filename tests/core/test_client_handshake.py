@@ -76,6 +76,7 @@ def test_the_request() -> None:
         [
             ("Host", "example.com"), ("Upgrade", "websocket"), ("Connection", "Upgrade"),
             ("Sec-WebSocket-Key", key), ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
         ]
     )  # fmt: skip
     assert handshake.request.headers == headers and handshake.request.path == "/chat?x=1"
@@ -253,7 +254,7 @@ BAD_ANSWERS: list[tuple[dict[str, str | None], list[tuple[str, str]], str, type[
     ({"Sec-WebSocket-Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}, [], "HTTP/1.1 101 x", InvalidHeaderValue),
     ({"Sec-WebSocket-Accept": "\xe9\xff"}, [], "HTTP/1.1 101 x", InvalidHeaderValue),
     ({}, [("Sec-WebSocket-Accept", "x")], "HTTP/1.1 101 x", InvalidHeaderValue),
-    ({}, [("Sec-WebSocket-Extensions", "permessage-deflate")], "HTTP/1.1 101 x", NegotiationError),
+    ({}, [("Sec-WebSocket-Extensions", "x-other")], "HTTP/1.1 101 x", NegotiationError),
     ({}, [("Sec-WebSocket-Protocol", "a")], "HTTP/1.1 101 x", NegotiationError),
     ({}, [("Sec-WebSocket-Protocol", "a"), ("Sec-WebSocket-Protocol", "a")], "HTTP/1.1 101 x", InvalidHeaderValue),
     ({}, [], "HTTP/1.0 101 x", InvalidMessage),

@@ -265,8 +265,9 @@ def test_encode_masks_with_the_key(codec: Any, payload: bytes, key: bytes, opcod
     )
 
 
-def test_encode_sets_rsv1(codec: Any) -> None:
-    assert b"".join(codec.encode(TEXT, b"a", masked=False, rsv1=True)) == b"\xc1\x01a"
+def test_encode_sets_reserved_bits(codec: Any) -> None:
+    for rsv, first in ((0x40, 0xC1), (0x20, 0xA1), (0x10, 0x91), (0x70, 0xF1)):
+        assert b"".join(codec.encode(TEXT, b"a", masked=False, rsv=rsv)) == bytes((first, 1)) + b"a"
 
 
 def test_encode_masks_with_a_new_key_each_time(codec: Any) -> None:

@@ -10,21 +10,25 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from websock.core.broadcast import Broadcast
 from websock.core.codec import Fragment
+from websock.core.deflate import Deflate
+from websock.core.extensions import Pipeline
 from websock.core.options import Options
 from websock.core.protocol import Protocol, State
 from websock.exceptions import ConnectionClosed, ConnectionClosedOK
 from websock.frames import Close
 from websock.typing import Data
 
+from .deflated import agreed, settings_of_deflate
 from .frames import binaries, texts
 
 
 class End:
     """One end of the connection, with what it should have received and what it did."""
 
-    def __init__(self, server: bool, options: Options | None = None) -> None:
-        self.protocol = Protocol(server=server, options=options)
+    def __init__(self, server: bool, options: Options | None = None, pipeline: Pipeline | None = None) -> None:
+        self.protocol = Protocol(server=server, options=options, pipeline=pipeline)
         self.wire = bytearray()  # what it has written and the other has not read
         self.to_come: list[Data] = []  # the messages that the other end must receive, in order
         self.held: list[Data] = []  # accepted behind a message in parts
@@ -73,20 +77,23 @@ class Conversation(RuleBasedStateMachine):
     def pair(self, name: str) -> tuple[End, End]:
         return (self.client, self.server) if name == "client" else (self.server, self.client)
 
-    @initialize(eager=st.booleans())
-    def start(self, eager: bool) -> None:
+    @initialize(eager=st.booleans(), deflate=st.none() | st.tuples(settings_of_deflate, settings_of_deflate))
+    def start(self, eager: bool, deflate: tuple[Deflate, Deflate] | None) -> None:
         self.eager = eager  # whether applications settle at once
+        if deflate is not None:
+            client, server, _, _ = agreed([deflate[0]], [deflate[1]])
+            self.client, self.server = End(False, pipeline=client), End(True, pipeline=server)
 
     # What an application does.
 
-    @rule(name=ends, message=st.one_of(texts, binaries))
-    def send(self, name: str, message: Data) -> None:
+    @rule(name=ends, message=st.one_of(texts, binaries), compress=st.sampled_from([None, True, False]))
+    def send(self, name: str, message: Data, compress: bool | None) -> None:
         me, _ = self.pair(name)
         if not me.open:
             with pytest.raises(ConnectionClosed):
                 me.protocol.send(message)
             return
-        me.protocol.send(message)
+        me.protocol.send(message, compress=compress)
         (me.held if me.parts else me.to_come).append(message)
 
     @rule(name=ends, message=st.one_of(texts, binaries), last=st.booleans())
@@ -103,6 +110,13 @@ class Conversation(RuleBasedStateMachine):
         if last:
             me.to_come += [type(message)().join(me.parts), *me.held]
             me.parts, me.held = [], []
+
+    @rule(name=ends, message=st.one_of(texts, binaries))
+    def broadcast(self, name: str, message: Data) -> None:
+        me, _ = self.pair(name)
+        Broadcast(message).queue(me.protocol)
+        if me.open:
+            (me.held if me.parts else me.to_come).append(message)
 
     @rule(name=ends)
     def ping(self, name: str) -> None:

@@ -59,7 +59,7 @@ def says_goodbye(program: Program, ws: Connection, number: signal.Signals) -> No
 
 
 def test_every_example_is_tested() -> None:
-    tested = {*TCP_SERVERS, *CLIENTS, "tls_echo.py", "unix_echo.py"}
+    tested = {*TCP_SERVERS, *CLIENTS, "extension.py", "tls_echo.py", "unix_echo.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -157,6 +157,16 @@ def test_unix_echo(start: Start, tmp_path: Path) -> None:
         assert ws.recv(timeout=PATIENCE) == "open?"
         says_goodbye(program, ws, signal.SIGINT)
     assert not os.path.exists(path)
+
+
+def test_extension(start: Start) -> None:
+    program, uri = start("extension.py", "server", "--port", "0")
+    with example("extension.py", "client", uri, "checked") as client:
+        assert client.end() == (0, ["checked", "checked by: Checked DeflateTransform"], [])
+    with connect(uri) as ws:  # one that does not know it
+        ws.send("not checked")
+        assert ws.recv(timeout=PATIENCE) == "not checked"
+        says_goodbye(program, ws, signal.SIGINT)
 
 
 def test_counter(start: Start) -> None:

@@ -45,7 +45,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_burst", "_closed", "_corked", "_drained", "_inbox", "_loop", "_lost",
+        "__dict__", "__weakref__", "_burst", "_closed", "_corked", "_decoding", "_drained", "_inbox", "_loop", "_lost",
         "_parts", "_pongs", "_reading_paused", "_shared", "_timer", "_tls", "_turn", "_waiter",
         "_writing_paused", "transport",
     )  # fmt: skip
@@ -65,6 +65,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         self._tls = False
         self._lost = False
         self._turn: asyncio.Handle | None = None
+        self._decoding: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._waiter = Waiter(loop)
         self._drained: collections.deque[asyncio.Future[None]] | None = None
@@ -97,15 +98,11 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         shared = self._shared
         messages = protocol.receive(shared.view[:nbytes])
         if messages:
-            inbox = self._inbox
-            if protocol.state is _OPEN or not inbox.overfull:  # else we are closing, and nobody reads
-                inbox.add(messages, nbytes)
-            if self._waiter.waiting:
-                self._resume()
-            if inbox and inbox.full and protocol.state is _OPEN:
-                self._pause_reading()
+            self._received(messages, nbytes)
         elif protocol.unsettled is not None and not self._inbox:
             protocol.settle()
+        if protocol.behind:
+            self._catch_up()
         if shared.last is self:
             self._flush()
         else:
@@ -113,6 +110,47 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             shared.flush_later(self)
         if protocol.state >= _ENDING:
             self._waiter.wake()
+
+    def _received(self, messages: list[Data], octets: int) -> None:
+        """Put messages in the inbox, and let the task that waits for them run."""
+        inbox = self._inbox
+        if self._protocol.state is _OPEN or not inbox.overfull:  # else we are closing, and nobody reads
+            inbox.add(messages, octets + self._protocol.expanded)
+        if self._waiter.waiting:
+            self._resume()
+        if inbox and inbox.full and self._protocol.state is _OPEN:
+            self._pause_reading()
+
+    def _catch_up(self) -> None:
+        """What came is not all decoded: read no more before it is, and go on when others have had their turn."""
+        self._pause_reading()
+        if self._protocol.state is not _OPEN or not self._inbox.full:  # else when the application has taken some
+            self._read_on()
+
+    def _decode_on(self) -> None:
+        self._decoding = None
+        protocol = self._protocol
+        messages = protocol.receive(b"")
+        if messages:
+            self._received(messages, 0)
+        elif protocol.unsettled is not None and not self._inbox:
+            protocol.settle()
+        if protocol.behind:
+            self._catch_up()
+        elif protocol.state is _OPEN:
+            self._read_on_if_low()
+        else:
+            self._read_on()
+        self._flush()
+        if protocol.state >= _ENDING:
+            self._waiter.wake()
+
+    def _read_on(self) -> None:
+        """Go on with what the peer has sent: what is here and not decoded, then what comes."""
+        if self._protocol.behind:
+            self._decoding = self._decoding or self._loop.call_soon(self._decode_on)
+        elif self._reading_paused:
+            self._resume_reading()
 
     def _resume(self) -> None:
         """Let the waiting task run now, and collect what it sends into one write."""
@@ -138,6 +176,10 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._shared.last = None
+        while self._protocol.behind and not self._inbox.overfull:
+            self._inbox.add(self._protocol.receive(b""), self._protocol.expanded)
+        if self._decoding is not None:
+            self._decoding.cancel()
         self._protocol.lost(exc)
         if self._timer is not None:
             self._timer.cancel()
@@ -280,12 +322,12 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         self._burst += 1
         message = self._inbox.take()
         if self._reading_paused:
-            self._resume_if_low()
+            self._read_on_if_low()
         return message
 
-    def _resume_if_low(self) -> None:
+    def _read_on_if_low(self) -> None:
         if self._inbox.low and self._protocol.unsettled is None:
-            self._resume_reading()
+            self._read_on()
 
     async def _arrival(self, streaming: bool) -> None:
         """Wait until the inbox has something, and it is this task's turn."""
@@ -327,7 +369,11 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     # Sending.
 
     def send(
-        self, message: str | Buffer | Iterable[str | Buffer] | AsyncIterable[str | Buffer], *, text: bool | None = None
+        self,
+        message: str | Buffer | Iterable[str | Buffer] | AsyncIterable[str | Buffer],
+        *,
+        text: bool | None = None,
+        compress: bool | None = None,
     ) -> Coroutine[Any, Any, None]:
         """Send a message: ``str`` as text, bytes as binary, an (asynchronous) iterable of one of them in fragments.
 
@@ -344,16 +390,16 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         if isinstance(message, WHOLE):
             protocol = self._protocol
             try:
-                protocol.send(message, text=text)
+                protocol.send(message, text=text, compress=compress)
             except ConnectionClosed:
                 return Sending(self._closed_error)
             if not self._corked or protocol.queued > _CORK:
                 self._flush()
             return Sending(self._drain) if self._writing_paused or self._parts else SENT
         if isinstance(message, AsyncIterable):
-            return self._send_parts(message, text)
+            return self._send_parts(message, text, compress)
         if isinstance(message, Iterable) and not hasattr(message, "keys"):
-            return self._send_parts(_asynchronously(message), text)
+            return self._send_parts(_asynchronously(message), text, compress)
         raise TypeError(f"a message is str, bytes-like or an iterable of them, not {type(message).__name__}")
 
     async def _closed_error(self) -> None:
@@ -372,7 +418,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
                     waiter.set_result(None)
             self._drained = None
 
-    async def _send_parts(self, parts: AsyncIterable[str | Buffer], text: bool | None) -> None:
+    async def _send_parts(self, parts: AsyncIterable[str | Buffer], text: bool | None, compress: bool | None) -> None:
         while self._parts:
             await self._drain()
         protocol = self._protocol
@@ -384,14 +430,14 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             held: Any = _NOTHING  # one part is kept back, since the last one must say so
             async for part in parts:
                 if held is not _NOTHING:
-                    protocol.send_part(held, last=False, text=text)
+                    protocol.send_part(held, last=False, text=text, compress=compress)
                     begun = True
                     self._flush()
                     while self._writing_paused:
                         await self._writable()
                 held = part
             if held is not _NOTHING:
-                protocol.send_part(held, last=True, text=text)
+                protocol.send_part(held, last=True, text=text, compress=compress)
             begun = False
             self._flush()
         except ConnectionClosed:
@@ -466,8 +512,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     def _start_close(self, code: int, reason: str) -> None:
         self._protocol.close(code, reason)
         self._flush()
-        if self._reading_paused:
-            self._resume_reading()  # the peer's Close is behind what we did not read
+        self._read_on()  # the peer's Close is behind what we did not read
         self._waiter_if_ended()
 
     def _waiter_if_ended(self) -> None:
@@ -567,9 +612,10 @@ def broadcast(
     message: str | Buffer,
     *,
     text: bool | None = None,
+    compress: bool | None = None,
     raise_exceptions: bool = False,
 ) -> None:
-    """Send one message to many connections: it is encoded once, and no slow peer is waited for.
+    """Send one message to many connections: it is encoded and compressed once, and no slow peer is waited for.
 
     Connections that are not open are passed over.
 
@@ -579,7 +625,7 @@ def broadcast(
         ExceptionGroup: with `raise_exceptions`, of what went wrong with single connections, after all had their turn;
             else that is logged.
     """
-    encoded = Broadcast(message, text)
+    encoded = Broadcast(message, text, compress)
 
     def deliver(connection: Connection) -> None:
         encoded.queue(connection._protocol)

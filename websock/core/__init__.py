@@ -8,6 +8,8 @@ from ..datastructures import Headers
 from ..frames import Close
 from ..http11 import Request, Response
 from .codec import Decoder, encode
+from .deflate import Deflate
+from .extensions import Extension, Transform
 from .handshake import ClientHandshake, ServerHandshake
 from .masking import apply_mask
 from .options import SAME_ORIGIN, Options
@@ -20,6 +22,8 @@ __all__ = [
     "ClientHandshake",
     "Close",
     "Decoder",
+    "Deflate",
+    "Extension",
     "Headers",
     "Options",
     "Protocol",
@@ -27,6 +31,7 @@ __all__ = [
     "Response",
     "ServerHandshake",
     "State",
+    "Transform",
     "apply_mask",
     "encode",
     "parse_uri",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
 from ..spec import Opcode
 from ..typing import Buffer
 from .codec import encode
 from .endpoint import Endpoint
+from .extensions import bits_of
 from .protocol import Protocol, State, payload_of
 
 __all__ = ["Broadcast", "to_all"]
@@ -17,32 +18,46 @@ _Connection = TypeVar("_Connection", bound=Endpoint)
 
 
 class Broadcast:
-    """A message that goes to many connections.
+    """A message that goes to many connections, and is encoded once for all those that can share that.
+
+    Args:
+        message: it.
+        text: True sends bytes as text, False ``str`` as binary.
+        compress: as in ``send``.
 
     Raises:
         TypeError: neither text nor bytes.
         ValueError: `text` is true and the bytes are not UTF-8.
     """
 
-    __slots__ = ("_frame", "_opcode", "_payload")
+    __slots__ = ("_compress", "_frames", "_opcode", "_payload")
 
-    def __init__(self, message: str | Buffer, text: bool | None = None) -> None:
+    def __init__(self, message: str | Buffer, text: bool | None = None, compress: bool | None = None) -> None:
         self._opcode, payload = payload_of(message, text)
         self._payload = bytes(payload)  # the caller may change a buffer while connections still hold it
         if self._opcode == Opcode.TEXT and not isinstance(message, str):
             str(self._payload, "utf-8")
-        self._frame: tuple[Buffer, ...] | None = None
+        self._compress = compress
+        self._frames: dict[Hashable, tuple[Buffer, ...]] = {}  # by what the extensions of a connection make of it
 
     def queue(self, protocol: Protocol) -> None:
         """Queue it in one connection, unless that is not open."""
         if protocol.state is not State.OPEN:
             return
-        if protocol.masks:  # each client has its own keys (RFC 6455 section 5.3), so there is nothing to share
-            protocol.send_encoded(encode(self._opcode, self._payload, masked=True))
+        pipeline = protocol.pipeline
+        transforms = () if pipeline is None else pipeline.sending(len(self._payload), self._compress)
+        alone = None if pipeline is None or not transforms else pipeline.alone
+        if protocol.masks or protocol.sending_parts or (transforms and alone is None):
+            # Each client has its own keys (RFC 6455 section 5.3), and what waits for its turn is encoded then.
+            protocol.send_payload(self._opcode, self._payload, self._compress)
             return
-        if self._frame is None:
-            self._frame = encode(self._opcode, self._payload, masked=False)
-        protocol.send_encoded(self._frame)
+        frame = self._frames.get(alone)
+        if frame is None:
+            payload = transforms[0].encode_alone(self._payload) if transforms else self._payload
+            frame = self._frames[alone] = encode(self._opcode, payload, masked=False, rsv=bits_of(transforms))
+        if transforms:
+            transforms[0].sent_alone()
+        protocol.send_encoded(frame)
 
 
 def to_all(

@@ -13,12 +13,13 @@ from __future__ import annotations
 import codecs
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..exceptions import InvalidUTF8, PayloadTooBig, ProtocolError, TooManyFragments
 from ..spec import MAX_FRAGMENTS, MAX_LENGTH, Opcode
 from ..typing import Buffer, Data
-from .header import FIN, MASK, judge
+from .extensions import Pipeline, Transform, decode_through
+from .header import FIN, MASK, RSV, judge
 from .masking import CROSSING, apply_mask, new_key, octets_of
 
 __all__ = ["Decoder", "Fragment", "encode"]
@@ -31,6 +32,13 @@ _pack64 = struct.Struct("!BBQ").pack
 
 # An unmasked payload from this size on is passed through beside its header; below it, copying is cheaper.
 _PASS_THROUGH = 4096
+
+# Octets of a large payload that are unmasked at a time, and that go through extensions at a time.
+_STEP = 2**16
+_SMALL_STEP = 2**12
+
+# Octets that extensions may make of what one call brought: compressed data can inflate a thousand times.
+_AT_ONCE = 2**20
 
 # The first two octets of a whole unmasked message of up to 125 octets, by opcode and size.
 _SHORT = {opcode: [bytes((FIN | opcode, size)) for size in range(126)] for opcode in (_TEXT, _BINARY)}
@@ -49,19 +57,48 @@ class Fragment:
 
 
 class _Assembly:
-    """The message that is being received: a growing byte string, never a list of pieces."""
+    """The message that is being received: a growing byte string, never a list of pieces.
 
-    __slots__ = ("_bytes", "_utf8", "fragments", "size")
+    Args:
+        text: whether it is text.
+        max_size: octets that it may have, or None for no limit.
+        transforms: the extensions that have changed it, the last one first.
+    """
 
-    def __init__(self, text: bool) -> None:
+    __slots__ = ("_bytes", "_max_size", "_utf8", "fragments", "received", "size", "transforms")
+
+    def __init__(self, text: bool, max_size: int | None, transforms: Sequence[Transform]) -> None:
         self._utf8 = _Utf8Decoder() if text else None  # only to check: small strings in numbers take much memory
         self._bytes = io.BytesIO()
+        self._max_size = max_size
+        self.transforms = transforms
         self.size = 0
+        self.received = 0  # octets of payload, before the extensions
         self.fragments = 1
 
+    def room(self) -> int | None:
+        """The octets of payload that may still come, or None without a limit."""
+        return _room(self._max_size, self.transforms, self.received)
+
     def add(self, chunk: bytes, final: bool) -> None:
-        """Take the next part of the payload; ``final`` with the last one."""
+        """Take the next part of the payload; ``final`` with the last one.
+
+        Raises:
+            ProtocolError: too long, not UTF-8, or not what the extensions make; what came before it is in `take`.
+        """
+        self.received += len(chunk)
+        if not self.transforms:
+            self._append(chunk, final)
+            return
+        for piece in decode_through(self.transforms, chunk, final):
+            self._append(piece, False)
+        if final:
+            self._append(b"", True)
+
+    def _append(self, chunk: bytes, final: bool) -> None:
         self.size += len(chunk)
+        if self._max_size is not None and self.size > self._max_size:
+            raise PayloadTooBig(f"message of more than {self._max_size} bytes")
         self._bytes.write(chunk)
         if self._utf8 is None:
             return
@@ -86,6 +123,17 @@ class _Assembly:
         return data.decode()
 
 
+def _room(max_size: int | None, transforms: Sequence[Transform], received: int) -> int | None:
+    """The octets of payload that a message may still have, which says how long its next frame can be at most.
+
+    The limit is one of what the application gets. Compressed data may be longer than that: flushed after each octet,
+    it takes seven octets for one. This bounds only how much of nothing a peer can send.
+    """
+    if max_size is None:
+        return None
+    return (8 * max_size + 1024 if transforms else max_size) - received
+
+
 class Decoder:
     """Received bytes to messages; the twin of the native decoder.
 
@@ -93,29 +141,44 @@ class Decoder:
         on_control: called with opcode and payload of each control frame, in its place between the messages. It may
             raise ProtocolError. Nothing behind a Close frame is looked at (RFC 6455 section 5.5.1).
         masked: whether the peer masks its frames: True in a server, False in a client (RFC 6455 section 5.1).
-        max_size: octets that a message may have, or None for no limit.
+        max_size: octets that a message may have, or None for no limit; those that the application gets, where an
+            extension changes them.
+        pipeline: the extensions that were agreed on.
 
     Attributes:
+        behind: there was so much in what came that some of it waits: call `decode` with no bytes to go on.
+        expanded: octets that extensions made in the last call.
         failure: the rule that the peer broke; what came before it has been returned, nothing more is decoded.
         stopped: nothing more is decoded, because of a failure or of a Close frame.
     """
 
     __slots__ = (
-        "_assembly", "_fin", "_key", "_limit", "_masked", "_max_size", "_on_control", "_remaining",
-        "_streaming", "_tail", "failure", "stopped",
+        "_assembly", "_fin", "_key", "_limit", "_masked", "_max_size", "_on_control", "_pipeline", "_remaining",
+        "_short", "_streaming", "_tail", "behind", "expanded", "failure", "stopped",
     )  # fmt: skip
 
-    def __init__(self, on_control: Callable[[int, bytes], None], *, masked: bool, max_size: int | None) -> None:
+    def __init__(
+        self,
+        on_control: Callable[[int, bytes], None],
+        *,
+        masked: bool,
+        max_size: int | None,
+        pipeline: Pipeline | None = None,
+    ) -> None:
         self._on_control = on_control
         self._masked = masked
         self._max_size = max_size
         self._limit = MAX_LENGTH if max_size is None else max_size
+        self._pipeline = pipeline
+        self._short = pipeline is None or not pipeline.always  # whether there are messages that no extension changes
         self._tail = b""
         self._assembly: _Assembly | None = None
         self._remaining = 0  # octets of the present data frame that have not come
         self._fin = False  # whether the present data frame ends its message
         self._key = b""  # its masking key, turned to where its next octet is
         self._streaming = False
+        self.behind = False
+        self.expanded = 0
         self.failure: ProtocolError | None = None
         self.stopped = False
 
@@ -136,9 +199,16 @@ class Decoder:
             mask_bit, header = (MASK, 6) if masked else (0, 2)
             limit = self._limit
             end = len(data)
-            position = self._payload(data, 0, end, messages) if self._remaining else 0
-            plain = self._assembly is None and not self._streaming
-            while end - position >= 2:
+            position = 0
+            last = end - 2  # where the last frame of two octets could begin
+            if self._pipeline is not None:
+                self.behind, self.expanded = False, 0
+            if self._remaining:
+                position = self._payload(data, 0, end, messages)
+                if self._remaining:
+                    last = -1
+            plain = self._short and self._assembly is None and not self._streaming
+            while position <= last:
                 first = data[position]
                 size = data[position + 1] ^ mask_bit
                 if size <= 126 and plain and (first == _WHOLE_TEXT or first == _WHOLE_BINARY):
@@ -173,9 +243,12 @@ class Decoder:
                 if after < 0:
                     break
                 position = after
-                plain = self._assembly is None and not self._streaming
+                if self._remaining or self.expanded > _AT_ONCE:
+                    break
+                plain = self._short and self._assembly is None and not self._streaming
             if position < end:
                 self._tail = data[position:]
+                self.behind = self.expanded > _AT_ONCE
             if self._streaming and (part := self._part()) is not None:
                 append(part)  # type: ignore[arg-type]  # only after stream(), whose caller expects it
         except ProtocolError as failure:
@@ -188,6 +261,7 @@ class Decoder:
     def stop(self) -> None:
         """Look at nothing more, and forget the message that is incomplete."""
         self.stopped = True
+        self.behind = False
         self._tail = b""
         self._assembly = None
         self._remaining = 0
@@ -220,18 +294,18 @@ class Decoder:
             length = int.from_bytes(data[start : start + octets], "big")
             start += octets
         assembly = self._assembly
-        self._judge(
-            first,
-            second,
-            length,
-            self._max_size if assembly is None or self._max_size is None else self._max_size - assembly.size,
-        )
+        opcode = first & 0x0F
+        if assembly is not None:
+            room = assembly.room()
+        else:
+            transforms = self._transforms(first)
+            room = _room(self._max_size, transforms, 0)
+        self._judge(first, second, length, room)
         if self._masked:
             start += 4
             if end < start:
                 return -1
         key = data[start - 4 : start] if self._masked else b""
-        opcode = first & 0x0F
         if opcode >= _CLOSE:
             stop = start + length
             if end < stop:
@@ -242,7 +316,7 @@ class Decoder:
                 self.stop()
             return stop
         if assembly is None:
-            self._assembly = _Assembly(opcode == _TEXT)
+            self._assembly = _Assembly(opcode == _TEXT, self._max_size, transforms)
         else:
             assembly.fragments += 1
             if assembly.fragments > MAX_FRAGMENTS:
@@ -252,6 +326,10 @@ class Decoder:
         self._remaining = length
         return self._payload(data, start, end, messages)
 
+    def _transforms(self, first: int) -> Sequence[Transform]:
+        """The extensions that have changed the message that begins with this octet."""
+        return () if self._pipeline is None else self._pipeline.receiving(first & RSV)
+
     def _judge(self, first: int, second: int, length: int, room: int | None) -> None:
         failure = judge(
             first,
@@ -259,30 +337,39 @@ class Decoder:
             length,
             masked=self._masked,
             fragmented=self._assembly is not None,
-            allowed_rsv=0,
+            allowed_rsv=0 if self._pipeline is None else self._pipeline.rsv,
             room=room,
         )
         if failure is not None:
             raise failure
 
     def _payload(self, data: bytes, start: int, end: int, messages: list[Data]) -> int:
-        """Take what is here of the present frame's payload, and the message if that completes it."""
+        """Take what is here of the present frame's payload, and the message if that completes it; where it ended.
+
+        It goes step by step, since masking makes copies, and ends early when extensions have made enough of it.
+        """
         assembly = self._assembly
         assert assembly is not None  # noqa: S101 - for the type checker
         stop = min(end, start + self._remaining)
-        chunk = data[start:stop]
-        taken = stop - start
-        self._remaining -= taken
-        if self._masked:
-            chunk = apply_mask(chunk, self._key)
-            turn = taken & 3
-            self._key = self._key[turn:] + self._key[:turn]
+        step = _SMALL_STEP if assembly.transforms else _STEP
+        size = assembly.size
+        while True:
+            chunk = data[start : min(stop, start + step)]
+            start += len(chunk)
+            self._remaining -= len(chunk)
+            if self._masked:
+                chunk = apply_mask(chunk, self._key)
+                turn = len(chunk) & 3
+                if turn:
+                    self._key = self._key[turn:] + self._key[:turn]
+            assembly.add(chunk, self._fin and not self._remaining)
+            if assembly.transforms:
+                self.expanded += assembly.size - size
+                size = assembly.size
+            if start >= stop or self.expanded > _AT_ONCE:
+                break
         if self._remaining:
-            assembly.add(chunk, False)
-            return stop
-        assembly.add(chunk, self._fin)
-        if self._max_size is not None and assembly.size > self._max_size:
-            raise PayloadTooBig(f"message of more than {self._max_size} bytes")
+            return start
         if self._fin:
             message = assembly.take()
             if self._streaming:
@@ -290,23 +377,23 @@ class Decoder:
                 self._streaming = False
             messages.append(message)
             self._assembly = None
-        return stop
+        return start
 
 
 def encode(
-    opcode: int, payload: Buffer, *, masked: bool, fin: bool = True, rsv1: bool = False, key: bytes | None = None
+    opcode: int, payload: Buffer, *, masked: bool, fin: bool = True, rsv: int = 0, key: bytes | None = None
 ) -> tuple[Buffer, ...]:
     """The buffers of one frame (RFC 6455 section 5.2), to be written in this order.
 
-    A large unmasked payload is passed through, not copied. A client masks (section 5.3) with a new key each time; give
-    ``key`` only in a test.
+    A large unmasked payload is passed through, not copied. ``rsv`` are the reserved bits, in their place in the first
+    octet: 0x40 is RSV1. A client masks (section 5.3) with a new key each time; give ``key`` only in a test.
     """
     if isinstance(payload, memoryview):
         payload = octets_of(payload)
     size = len(payload)
-    if size < 126 and not masked and fin and opcode in _SHORT and not rsv1:
+    if size < 126 and not masked and fin and opcode in _SHORT and not rsv:
         return (_SHORT[opcode][size] + payload,)
-    first = opcode | (FIN if fin else 0) | (0x40 if rsv1 else 0)
+    first = opcode | rsv | (FIN if fin else 0)
     mask_bit = MASK if masked else 0
     if size < 126:
         header = bytes((first, mask_bit | size))

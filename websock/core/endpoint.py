@@ -10,6 +10,7 @@ from ..exceptions import ConnectionClosed, InvalidState
 from ..http11 import Request, Response, make_response
 from ..spec import CloseCode
 from ..typing import Data, LoggerLike
+from .extensions import Transform
 from .protocol import Protocol, State
 
 __all__ = ["Endpoint"]
@@ -20,6 +21,7 @@ class _NotOpen:
 
     state = State.CONNECTING
     subprotocol = None
+    pipeline = None
     latency = 0.0
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -66,6 +68,12 @@ class Endpoint:
     def subprotocol(self) -> str | None:
         """What the opening handshake agreed on (RFC 6455 section 1.9), or None."""
         return self._protocol.subprotocol
+
+    @property
+    def extensions(self) -> tuple[Transform, ...]:
+        """The extensions that the opening handshake agreed on (RFC 6455 section 9), as they are in use here."""
+        pipeline = self._protocol.pipeline
+        return () if pipeline is None else pipeline.transforms
 
     @property
     def latency(self) -> float:

@@ -30,6 +30,7 @@ from ..exceptions import (
 from ..http11 import Request, Response, make_response
 from ..spec import GUID, VERSION
 from ..typing import Buffer, HeadersLike
+from . import extensions
 from .http import ClientHTTP, ServerHTTP
 from .options import SAME_ORIGIN, Options
 from .protocol import Protocol
@@ -73,6 +74,8 @@ class ServerHandshake:
         self.done = False
         self.leftover = b""
         self._http = ServerHTTP(self.options.max_header_size)
+        self._pipeline: extensions.Pipeline | None = None
+        self._extensions = ""  # what we answer in Sec-WebSocket-Extensions
         self._out: list[Buffer] = []
 
     def receive(self, data: Buffer) -> None:
@@ -136,6 +139,9 @@ class ServerHandshake:
             fields["Sec-WebSocket-Accept"] = accept_key(key)
             if subprotocol is not None:
                 fields["Sec-WebSocket-Protocol"] = subprotocol
+            self._extensions, self._pipeline = extensions.answer(request.headers, self.options.all_extensions)
+            if self._extensions:
+                fields[extensions.HEADER] = self._extensions
             fields.update(_more(headers, _SERVER_OWN))
             response = Response(101, "Switching Protocols", fields)
         if server_header is not None and "Server" not in response.headers:
@@ -162,9 +168,13 @@ class ServerHandshake:
         if response.status_code == 101:
             if self.failure is not None or "Sec-WebSocket-Accept" not in response.headers:
                 raise ValueError("a response with status 101 comes from answer(), for a request that is a handshake")
+            answered = headers_value(response.headers, extensions.HEADER)
+            if answered is not None and answered != self._extensions:
+                raise ValueError(f"Sec-WebSocket-Extensions can be taken out of the answer, not changed to {answered}")
             out, self.leftover = self._http.upgrade(response.headers)
             subprotocol = next(iter(response.headers.get_all("Sec-WebSocket-Protocol")), None)
-            self.protocol = Protocol(server=True, options=self.options, subprotocol=subprotocol)
+            pipeline = None if answered is None else self._pipeline
+            self.protocol = Protocol(server=True, options=self.options, subprotocol=subprotocol, pipeline=pipeline)
             self._finish(response, out)
         else:
             self._finish(response, self._http.respond(response))
@@ -340,6 +350,7 @@ class ClientHandshake:
         self.done = False
         self.leftover = b""
         self._key = base64.b64encode(os.urandom(16)).decode()
+        self._extensions = self.options.all_extensions
         self.request = Request(uri.resource, self._fields(uri, origin, headers, user_agent))
         self._http = ClientHTTP(self.options.max_header_size)
         self._out: list[Buffer] = [self._http.request(self.request)]
@@ -360,6 +371,8 @@ class ClientHandshake:
             fields["Origin"] = origin
         if self.options.subprotocols:
             fields["Sec-WebSocket-Protocol"] = ", ".join(self.options.subprotocols)
+        if offered := extensions.offers(self._extensions):
+            fields[extensions.HEADER] = offered
         if uri.user is not None and "Authorization" not in extra:
             fields["Authorization"] = "Basic " + base64.b64encode(":".join(uri.user).encode()).decode()
         if user_agent is not None and "User-Agent" not in extra:
@@ -395,7 +408,8 @@ class ClientHandshake:
             return
         self.response = response
         subprotocol = self._check(response)
-        self.protocol = Protocol(server=False, options=self.options, subprotocol=subprotocol)
+        pipeline = extensions.agreement(response.headers, self._extensions)
+        self.protocol = Protocol(server=False, options=self.options, subprotocol=subprotocol, pipeline=pipeline)
         self.leftover = self._http.leftover
         self.done = True
 
@@ -413,8 +427,6 @@ class ClientHandshake:
             raise InvalidHeader("Sec-WebSocket-Accept")
         if not hmac.compare_digest(accept.encode("latin-1", "replace"), accept_key(self._key).encode()):
             raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
-        if "Sec-WebSocket-Extensions" in headers:
-            raise NegotiationError(f"no extension was offered: {headers_value(headers, 'Sec-WebSocket-Extensions')}")
         subprotocol = _one(headers, "Sec-WebSocket-Protocol")
         if subprotocol is not None and subprotocol not in (self.options.subprotocols or ()):
             raise NegotiationError(f"subprotocol {subprotocol!r} was not offered")

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 from ..datastructures import is_token
+from .deflate import Deflate
+from .extensions import Extension
 
 __all__ = ["SAME_ORIGIN", "OptionKeywords", "Options"]
 
@@ -25,6 +27,9 @@ class _SameOrigin:
 
 SAME_ORIGIN: Final = _SameOrigin()
 
+# What ``compression="deflate"`` means: one object, so that all connections share its compressors.
+_DEFLATE: Final = Deflate()
+
 Origins = Sequence["str | re.Pattern[str] | None"] | _SameOrigin | None
 
 
@@ -32,7 +37,8 @@ class OptionKeywords(TypedDict, total=False):
     """The fields of `Options`, as keywords of ``connect`` and ``serve``: their one list for type checkers."""
 
     subprotocols: Sequence[str] | None
-    compression: str | None
+    compression: str | Deflate | None
+    extensions: Sequence[Extension] | None
     max_size: int | None
     max_queue: int | None
     write_limit: int
@@ -51,8 +57,10 @@ class Options:
         subprotocols: those that we speak, best first (RFC 6455 section 1.9).
         origins: server only. `SAME_ORIGIN`: an Origin header must name the host of the request; None: not looked at;
             a sequence: the origins allowed, as strings or compiled patterns; None in it allows requests without one.
-        compression: reserved for permessage-deflate (RFC 7692); nothing is negotiated yet.
-        max_size: bytes that a received message may have; None for no limit.
+        compression: permessage-deflate (RFC 7692): "deflate" for its defaults, `Deflate` for others, None for none.
+        extensions: other extensions, best first; what is sent goes through them in this order, and is compressed
+            last. A `Deflate` among them takes the place of `compression`.
+        max_size: bytes that a received message may have, uncompressed; None for no limit.
         max_queue: received messages that wait for the application before reading is paused; None for no limit.
         write_limit: bytes that wait to be written before ``send`` waits.
         max_header_size: bytes of the peer's HTTP head.
@@ -68,7 +76,8 @@ class Options:
 
     subprotocols: Sequence[str] | None = None
     origins: Origins = SAME_ORIGIN
-    compression: str | None = "deflate"
+    compression: str | Deflate | None = "deflate"
+    extensions: Sequence[Extension] | None = None
     max_size: int | None = 2**20
     max_queue: int | None = 16
     write_limit: int = 2**15
@@ -90,8 +99,10 @@ class Options:
                 raise ValueError(f"{name} must be at least {least}, not {value!r}")
         if self.ping_interval == 0:
             raise ValueError("ping_interval must be more than 0; None turns keepalive off")
-        if self.compression not in (None, "deflate"):
-            raise ValueError(f"compression must be None or 'deflate', not {self.compression!r}")
+        if self.compression not in (None, "deflate") and not isinstance(self.compression, Deflate):
+            raise ValueError(f"compression must be 'deflate', a Deflate or None, not {self.compression!r}")
+        if self.extensions is not None:
+            object.__setattr__(self, "extensions", _tuple("extensions", self.extensions, Extension))
         if self.subprotocols is not None:
             names = _tuple("subprotocols", self.subprotocols, str)
             for name in names:
@@ -103,6 +114,15 @@ class Options:
         if self.origins is not None and self.origins is not SAME_ORIGIN:
             object.__setattr__(self, "origins", _tuple("origins", self.origins, (str, re.Pattern, type(None))))
 
+    @property
+    def all_extensions(self) -> tuple[Extension, ...]:
+        """Those to negotiate, compression included, in the order in which they work on what is sent."""
+        found = tuple(self.extensions or ())
+        deflate = _DEFLATE if self.compression == "deflate" else self.compression
+        if isinstance(deflate, Deflate) and all(one.name != deflate.name for one in found):
+            found += (deflate,)
+        return found
+
 
 def _tuple(name: str, values: Any, kinds: Any) -> tuple[Any, ...]:
     """The values, which an iterator gives only once, checked for their types."""
@@ -111,7 +131,7 @@ def _tuple(name: str, values: Any, kinds: Any) -> tuple[Any, ...]:
     found = tuple(values)
     for value in found:
         if not isinstance(value, kinds) or (isinstance(value, re.Pattern) and not isinstance(value.pattern, str)):
-            raise TypeError(f"{name} contains {value!r}, which can't be compared with a string")
+            raise TypeError(f"{name} contains {value!r}, which can't be one of them")
     return found
 
 

@@ -15,7 +15,7 @@ import codecs
 import enum
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..exceptions import (
     ConcurrencyError,
@@ -29,6 +29,7 @@ from ..spec import MAX_CONTROL, CloseCode, Opcode
 from ..typing import Buffer, Data
 from .closing import Close, parse_close, serialize_close
 from .codec import Decoder, Fragment, encode
+from .extensions import Pipeline, Transform, bits_of, encode_through
 from .options import Options
 
 __all__ = ["Protocol", "State"]
@@ -82,6 +83,14 @@ _NEXT: Final = {
 _OK_CODES: Final = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD})
 
 
+class _Whole(NamedTuple):
+    """A message that waits for its turn: what an extension makes of it depends on what goes before it."""
+
+    opcode: int
+    payload: Buffer
+    compress: bool | None
+
+
 class Protocol:
     """An open connection (RFC 6455 sections 5 to 7).
 
@@ -89,6 +98,7 @@ class Protocol:
         server: our role. A server's peer masks, and a server closes the TCP connection first (section 7.1.1).
         options: limits and timeouts.
         subprotocol: what the opening handshake agreed on.
+        pipeline: the extensions that the opening handshake agreed on.
 
     Attributes:
         state: where the connection is.
@@ -102,18 +112,27 @@ class Protocol:
         timed_out: the time for closing is over: do not wait for what is not written.
         latency: seconds that the last keepalive ping took, 0.0 before the first.
         queued: bytes in `outgoing`, or a few more.
+        pipeline: the extensions that are in use, or None.
     """
 
     __slots__ = (
         "_answered", "_cause", "_close_due", "_decode", "_decoder", "_eof", "_heard", "_held",
-        "_keepalive_ping", "_last_pong", "_out", "_part_opcode", "_part_utf8", "_paused_at", "_ping_due",
-        "_pings", "_pong_due", "_pong_of", "_pongs", "_received_first", "_server", "_settle_due",
-        "close_received", "close_sent", "latency", "masks", "options", "queued", "state", "subprotocol",
+        "_keepalive_ping", "_last_pong", "_out", "_part_opcode", "_part_transforms", "_part_utf8", "_paused_at",
+        "_ping_due", "_pings", "_pong_due", "_pong_of", "_pongs", "_received_first", "_server", "_settle_due",
+        "close_received", "close_sent", "latency", "masks", "options", "pipeline", "queued", "state", "subprotocol",
         "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick",
     )  # fmt: skip
 
-    def __init__(self, *, server: bool, options: Options | None = None, subprotocol: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        server: bool,
+        options: Options | None = None,
+        subprotocol: str | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> None:
         self.options = options or Options()
+        self.pipeline = pipeline
         self.subprotocol = subprotocol
         self.state = State.OPEN
         self.close_sent: Close | None = None
@@ -127,11 +146,12 @@ class Protocol:
         self.queued = 0
         self._server = server
         self.masks = not server
-        self._decoder = Decoder(self._on_control, masked=server, max_size=self.options.max_size)
+        self._decoder = Decoder(self._on_control, masked=server, max_size=self.options.max_size, pipeline=pipeline)
         self._decode = self._decoder.decode
         self._out: list[Buffer] = []
-        self._held: list[Buffer] = []  # whole messages that wait for the end of a fragmented one
+        self._held: list[_Whole | tuple[Buffer, ...]] = []  # messages, or encoded ones, behind one in parts
         self._part_opcode = 0  # opcode of the fragmented message that we are sending, 0 without one
+        self._part_transforms: tuple[Transform, ...] = ()  # the extensions that change it
         self._part_utf8: codecs.IncrementalDecoder | None = None  # checks bytes that the caller calls text
         self._pongs = 0  # Pongs in _out
         self._last_pong = 0  # where in _out the last one stands
@@ -154,7 +174,8 @@ class Protocol:
     def receive(self, data: Buffer) -> list[Data]:
         """Take bytes from the peer, return the messages that they complete. Never raises for what the peer did.
 
-        After a Close frame or a broken rule nothing more is decoded, and ``unsettled`` is set.
+        After a Close frame or a broken rule nothing more is decoded, and ``unsettled`` is set. When ``behind`` is set,
+        there is more in it: call with no bytes to go on, once there is room for more messages.
         """
         self._heard = True
         messages = self._decode(data)
@@ -162,7 +183,19 @@ class Protocol:
             self._tell_answered()
         if self._decoder.failure is not None and self.state < State.ENDING and self.unsettled is None:
             self._unsettle(self._decoder.failure)
+        if self._eof and self.unsettled is None and not self._decoder.behind and self.state is not State.CLOSED:
+            self._closed(_Step.EOF)
         return messages
+
+    @property
+    def behind(self) -> bool:
+        """Whether `receive` has left some of what it got for the next call, since there was so much in it."""
+        return self._decoder.behind
+
+    @property
+    def expanded(self) -> int:
+        """How many octets extensions have made of what the last `receive` got."""
+        return self._decoder.expanded
 
     def stream(self, on: bool) -> Fragment | None:
         """Let the next message come in parts: see `Decoder.stream`."""
@@ -170,8 +203,8 @@ class Protocol:
 
     def receive_eof(self) -> None:
         """The peer ended its direction of the transport."""
-        if self.unsettled is not None:
-            self._eof = True  # the application may still answer the messages before the Close
+        if self.unsettled is not None or self._decoder.behind:
+            self._eof = True  # the application may still answer the messages before it
         elif self.state is not State.CLOSED:
             self._closed(_Step.EOF)
 
@@ -250,10 +283,11 @@ class Protocol:
 
     # What we send.
 
-    def send(self, message: str | Buffer, *, text: bool | None = None) -> None:
+    def send(self, message: str | Buffer, *, text: bool | None = None, compress: bool | None = None) -> None:
         """Queue one message: ``str`` as text, bytes as binary, or as `text` says (RFC 6455 section 5.6).
 
-        While a message is being sent in parts, whole ones wait behind it (section 5.4 forbids mixing).
+        While a message is being sent in parts, whole ones wait behind it (section 5.4 forbids mixing). `compress` is a
+        wish: where compression was agreed on, None leaves it to its settings.
 
         Raises:
             ConnectionClosed: the connection is not open for sending.
@@ -269,11 +303,29 @@ class Protocol:
             opcode, payload = payload_of(message, text)
             if opcode == _TEXT and not isinstance(message, str):
                 str(payload, "utf-8")
-        buffers = encode(opcode, payload, masked=self.masks)
-        if self._part_opcode:
-            self._held += buffers
+        if self._part_opcode or self.pipeline is not None:
+            self.send_payload(opcode, payload, compress)
             return
-        self._out += buffers
+        self._out += encode(opcode, payload, masked=self.masks)
+        self.queued += len(payload) + 14
+
+    def send_payload(self, opcode: int, payload: Buffer, compress: bool | None) -> None:
+        """Queue one message of which all is known to be right; what extensions make of it, they make now.
+
+        Raises:
+            ConnectionClosed: the connection is not open for sending.
+        """
+        if self.state is not _OPEN:
+            raise self.closed()
+        if self._part_opcode:
+            self._held.append(_Whole(opcode, payload, compress))
+            return
+        rsv = 0
+        if self.pipeline is not None:
+            transforms = self.pipeline.sending(len(payload), compress)
+            rsv = bits_of(transforms)
+            payload = encode_through(transforms, payload, True)
+        self._out += encode(opcode, payload, masked=self.masks, rsv=rsv)
         self.queued += len(payload) + 14
 
     def send_encoded(self, buffers: tuple[Buffer, ...]) -> None:
@@ -285,13 +337,17 @@ class Protocol:
         if self.state is not State.OPEN:
             raise self.closed()
         if self._part_opcode:
-            self._held += buffers
+            self._held.append(buffers)
             return
         self._out += buffers
         self.queued += sum(map(len, buffers))
 
-    def send_part(self, part: str | Buffer, *, last: bool, text: bool | None = None) -> None:
-        """Queue one fragment of a message (RFC 6455 section 5.4). The first one decides between text and binary.
+    def send_part(
+        self, part: str | Buffer, *, last: bool, text: bool | None = None, compress: bool | None = None
+    ) -> None:
+        """Queue one fragment of a message (RFC 6455 section 5.4).
+
+        The first one decides between text and binary, and on compression.
 
         Raises:
             ConnectionClosed: the connection is not open for sending.
@@ -306,16 +362,25 @@ class Protocol:
         if opcode == _TEXT and (self._part_utf8 is not None or not isinstance(part, str)):
             self._part_utf8 = self._part_utf8 or codecs.getincrementaldecoder("utf-8")()
             self._part_utf8.decode(bytes(payload), last)
-        buffers = encode(_CONT if self._part_opcode else opcode, payload, masked=self.masks, fin=last)
+        rsv = 0
+        if self.pipeline is not None:
+            if not self._part_opcode:
+                self._part_transforms = self.pipeline.sending(None, compress)
+                rsv = bits_of(self._part_transforms)
+            payload = encode_through(self._part_transforms, payload, last)
+        buffers = encode(_CONT if self._part_opcode else opcode, payload, masked=self.masks, fin=last, rsv=rsv)
         self._out += buffers
         self.queued += len(payload) + 14
         self._part_opcode = opcode
         if last:
             self._part_opcode = 0
             self._part_utf8 = None
-            self._out += self._held
-            self.queued += sum(map(len, self._held))
-            self._held = []
+            held, self._held = self._held, []
+            for waiting in held:
+                if isinstance(waiting, _Whole):
+                    self.send_payload(*waiting)
+                else:
+                    self.send_encoded(waiting)
 
     @property
     def sending_parts(self) -> bool:

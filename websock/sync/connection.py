@@ -85,7 +85,7 @@ class Connection(Endpoint):
         protocol.tick(self._looked)
         protocol.pause(self._looked)
         if leftover:
-            self._inbox.add(protocol.receive(leftover), len(leftover))
+            self._put(leftover)
 
     # Receiving.
 
@@ -168,13 +168,16 @@ class Connection(Endpoint):
 
     # Sending.
 
-    def send(self, message: str | Buffer | Iterable[str | Buffer], *, text: bool | None = None) -> None:
+    def send(
+        self, message: str | Buffer | Iterable[str | Buffer], *, text: bool | None = None, compress: bool | None = None
+    ) -> None:
         """Send a message: ``str`` as text, bytes as binary, an iterable of one of them in fragments.
 
         Returns when the system has taken it. While it does not, what the peer sends is read, up to ``max_queue``
         messages, so two peers that both send first do not wait for each other. When the iterable raises, the
         connection is failed with 1011, since half a message must not look like a whole one. With `text`, bytes are
-        sent as text or ``str`` as binary.
+        sent as text or ``str`` as binary. Where compression was agreed on (RFC 7692), `compress` overrules its settings
+        for this message; elsewhere it is nothing.
 
         Raises:
             ConnectionClosed: the connection is closed or closing.
@@ -183,7 +186,7 @@ class Connection(Endpoint):
         """
         if isinstance(message, WHOLE):
             with self._state:
-                self._protocol.send(message, text=text)
+                self._protocol.send(message, text=text, compress=compress)
             if self._parts_owner not in (None, threading.get_ident()):
                 with self._parts:
                     pass  # it goes out behind the message that another thread sends in parts: wait for that
@@ -192,13 +195,13 @@ class Connection(Endpoint):
             with self._parts:
                 self._parts_owner = threading.get_ident()
                 try:
-                    self._send_parts(message, text)
+                    self._send_parts(message, text, compress)
                 finally:
                     self._parts_owner = None
         else:
             raise TypeError(f"a message is str, bytes-like or an iterable of them, not {type(message).__name__}")
 
-    def _send_parts(self, parts: Iterable[str | Buffer], text: bool | None) -> None:
+    def _send_parts(self, parts: Iterable[str | Buffer], text: bool | None, compress: bool | None) -> None:
         protocol = self._protocol
         if protocol.state is not State.OPEN:
             raise protocol.closed()
@@ -208,13 +211,13 @@ class Connection(Endpoint):
             for part in parts:
                 if held is not _NOTHING:
                     with self._state:
-                        protocol.send_part(held, last=False, text=text)
+                        protocol.send_part(held, last=False, text=text, compress=compress)
                     begun = True
                     self._written()
                 held = part
             if held is not _NOTHING:
                 with self._state:
-                    protocol.send_part(held, last=True, text=text)
+                    protocol.send_part(held, last=True, text=text, compress=compress)
                     begun = False
                 self._written()
         except ConnectionClosed:
@@ -386,6 +389,12 @@ class Connection(Endpoint):
         ending = protocol.wants_close
         if self._shut or (not left and (ending or sending)):
             return False
+        if protocol.behind:  # what came is not all decoded: read no more before it is
+            with self._state:
+                self._put(b"")
+                self._settle_if_idle()
+            self._flush()
+            return True
         readable, writable = self._stream.wait(read=not ending, write=left, timeout=timeout)
         self._looked = time.monotonic()
         if writable:
@@ -417,15 +426,24 @@ class Connection(Endpoint):
                 return
             eof = self._tls.eof or self._tls.error is not None
         if len(data):
-            messages = protocol.receive(data)
-            if protocol.state is State.OPEN or not self._inbox.overfull:  # else we are closing, and nobody reads
-                self._inbox.add(messages, len(data))
+            self._put(data)
         if eof:
             if broken := self._write_error or (self._tls and self._tls.error):
+                while protocol.behind and not self._inbox.overfull:
+                    self._put(b"")
                 protocol.lost(broken)
             protocol.receive_eof()
-        if protocol.unsettled is not None and not self._inbox:
-            protocol.settle()
+        self._settle_if_idle()
+
+    def _settle_if_idle(self) -> None:
+        if self._protocol.unsettled is not None and not self._inbox:
+            self._protocol.settle()
+
+    def _put(self, data: Buffer) -> None:
+        """Decode, and put what that gives into the inbox; ``_state`` is held."""
+        messages = self._protocol.receive(data)
+        if self._protocol.state is State.OPEN or not self._inbox.overfull:  # else we are closing, and nobody reads
+            self._inbox.add(messages, len(data) + self._protocol.expanded)
 
     def _flush(self) -> bool:
         """Hand what is queued to the socket, without waiting, and end the connection if it is to; whether
@@ -559,9 +577,10 @@ def broadcast(
     message: str | Buffer,
     *,
     text: bool | None = None,
+    compress: bool | None = None,
     raise_exceptions: bool = False,
 ) -> None:
-    """Send one message to many connections: it is encoded once, and no slow peer is waited for.
+    """Send one message to many connections: it is encoded and compressed once, and no slow peer is waited for.
 
     Connections that are not open are passed over. What a peer does not take now is written in the background.
 
@@ -571,7 +590,7 @@ def broadcast(
         ExceptionGroup: with `raise_exceptions`, of what went wrong with single connections, after all had their turn;
             else that is logged.
     """
-    encoded = Broadcast(message, text)
+    encoded = Broadcast(message, text, compress)
 
     def deliver(connection: Connection) -> None:
         with connection._state:
