@@ -16,6 +16,8 @@ help:
 	@echo "make bench      rates beside other libraries"
 	@echo "make clean      remove what these made"
 
+NPM := $(shell command -v npm)
+
 # A stamp for each set of packages: made anew when pyproject.toml changes.
 $(VENV)/run: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=..."'
@@ -25,6 +27,7 @@ $(VENV)/run: pyproject.toml
 
 $(VENV)/test: $(VENV)/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,peers]'
+	$(if $(NPM),$(NPM) install --silent --no-audit --no-fund --prefix $(VENV)/node ws@8)
 	@touch $@
 
 $(VENV)/bench: $(VENV)/run

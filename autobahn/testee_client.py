@@ -65,7 +65,7 @@ def main() -> None:
     commands.add_argument("--url", required=True, help="where the fuzzing server listens")
     commands.add_argument("--agent", required=True, help="our name in its report")
     arguments = commands.parse_args()
-    job = (arguments.url, quote(arguments.agent), settings(compression=arguments.compression))
+    job = (arguments.url, quote(arguments.agent), settings())
     if arguments.adapter == "asyncio":
         asyncio.run(run(*job))
     else:

@@ -46,7 +46,7 @@ def main() -> None:
     commands = parser(__doc__)
     commands.add_argument("--port", type=int, required=True)
     arguments = commands.parse_args()
-    options = {"origins": None, **settings(compression=arguments.compression)}
+    options = {"origins": None, **settings()}
     if arguments.adapter == "asyncio":
         asyncio.run(serve(arguments.port, options))
     else:

@@ -44,18 +44,17 @@ class Testee:
         ]
 
 
-def ours(name: str, *, compression: bool) -> Testee:
-    """Return the testee of that name in `OURS`, with or without permessage-deflate."""
+def ours(name: str) -> Testee:
+    """Return the testee of that name in `OURS`."""
     role, adapter = name.split("-")
     where = ("--port", "{port}") if role == "server" else ("--url", "{url}", "--agent", "{agent}")
-    options = ("--compression",) if compression else ()
     script = str(_HERE / f"testee_{role}.py")
     # The checkout that this folder is in comes first: it is what is examined, whatever is installed.
     search_path = os.pathsep.join(filter(None, (str(_HERE.parent), os.environ.get("PYTHONPATH"))))
     return Testee(
         name,
         role,
-        (sys.executable, script, "--adapter", adapter, *where, *options),
+        (sys.executable, script, "--adapter", adapter, *where),
         env={**os.environ, "PYTHONPATH": search_path},
     )
 

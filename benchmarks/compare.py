@@ -7,7 +7,9 @@ server used for each message. The load comes from `load.c`, which checks every e
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -19,14 +21,19 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-# Name, connections, messages that each has under way, octets of a message.
-WORKLOADS = {
-    "1x256": ("1 connection, 256 B", 1, 1, 256),
-    "16x256": ("16 connections, 256 B", 16, 1, 256),
-    "64x16x64": ("64 connections, 16 pipelined, 64 B", 64, 16, 64),
-    "64KiB": ("1 connection, 64 KiB", 1, 1, 65536),
+# Title; connections, messages that each has under way, octets of a message.
+WORKLOADS: dict[str, list[object]] = {
+    "1 connection, 256 B": [1, 1, 256],
+    "16 connections, 256 B": [16, 1, 256],
+    "64 connections, 16 pipelined, 64 B": [64, 16, 64],
+    "1 connection, 64 KiB": [1, 1, 65536],
 }
-PAIRS = {"asyncio": ("websock", "websockets"), "sync": ("websock.sync", "websockets.sync")}
+PARTS = ["echo", "sync", "deflate", "decode", "memory"]
+PAIRS = {
+    "asyncio": ("websock", "websockets"),
+    "sync": ("websock.sync", "websockets.sync"),
+    "deflate": ("websock+deflate", "websockets+deflate"),  # the defaults of each, which are the same window and level
+}
 
 
 class EchoServer:
@@ -60,22 +67,36 @@ class EchoServer:
         self._process.communicate()
 
 
-def build(folder: str) -> str:
-    """The load generator, compiled."""
+def build(folder: str, name: str, *libraries: str) -> str:
+    """A load generator, compiled."""
     compiler = shutil.which("cc")
     if compiler is None or not Path("/proc/self/stat").exists():
         sys.exit("make bench needs Linux and a C compiler (cc) for the load generator")
-    target = str(Path(folder) / "load")
-    subprocess.run([compiler, "-O2", "-Wall", "-o", target, str(HERE / "load.c")], check=True)
+    target = str(Path(folder) / name)
+    command = [compiler, "-O2", "-Wall", "-o", target, str(HERE / f"{name}.c"), *libraries]
+    if subprocess.run(command, check=False).returncode:
+        sys.exit(f"{name}.c can't be compiled" + (f"; it needs the headers of {libraries}" if libraries else ""))
     return target
 
 
-def echo(load: str, names: tuple[str, str], workloads: list[str], rounds: int, seconds: float) -> None:
-    """Each round gives each server its turn; a row tells the medians."""
+def texts(count: int, size: int) -> list[str]:
+    """Texts of JSON, as a feed of a market has them, cut to a size."""
+    rng = random.Random(1)
+    found = []
+    for number in range(count):
+        quotes: list[dict[str, object]] = []
+        while len(text := json.dumps({"channel": "book", "sequence": number, "quotes": quotes})) < size:
+            side, price = rng.choice(["bid", "ask"]), round(rng.uniform(90, 110), 2)
+            quotes.append({"side": side, "price": price, "size": rng.randrange(1, 500)})
+        found.append(text[:size])
+    return found
+
+
+def echo(load: str, names: tuple[str, str], workloads: dict[str, list[object]], rounds: int, seconds: float) -> None:
+    """Each round gives each server its turn; a row tells the medians. Workloads: title, arguments of the load."""
     servers = [EchoServer(name) for name in names]
     try:
-        for workload in workloads:
-            title, *shape = WORKLOADS[workload]
+        for title, shape in workloads.items():
             rates: dict[str, list[float]] = {name: [] for name in names}
             costs: dict[str, list[float]] = {name: [] for name in names}
             for turn in range(rounds):
@@ -192,16 +213,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare echo rates, decoding and memory with websockets and wsproto.")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of load in each turn (default: %(default)s)")
-    parser.add_argument("--only", choices=["echo", "sync", "decode", "memory"], action="append")
+    parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--connections", type=int, default=2000, help="idle ones for memory (default: %(default)s)")
     options = parser.parse_args()
-    wanted = options.only or ["echo", "sync", "decode", "memory"]
+    wanted = options.only or PARTS
     with tempfile.TemporaryDirectory() as folder:
-        load = build(folder)
+        timing = (options.rounds, options.seconds)
         if "echo" in wanted:
-            echo(load, PAIRS["asyncio"], list(WORKLOADS), options.rounds, options.seconds)
+            echo(build(folder, "load"), PAIRS["asyncio"], WORKLOADS, *timing)
         if "sync" in wanted:
-            echo(load, PAIRS["sync"], ["1x256"], options.rounds, options.seconds)
+            echo(build(folder, "load"), PAIRS["sync"], dict(list(WORKLOADS.items())[:1]), *timing)
+        if "deflate" in wanted:
+            file = Path(folder) / "texts"
+            file.write_text("".join(texts(500, 1024)))
+            shapes: dict[str, list[object]] = {
+                "deflate, 1 connection, 1 KiB JSON": [1, file, 1024],
+                "deflate, 16 connections, 1 KiB JSON": [16, file, 1024],
+            }
+            echo(build(folder, "deflate_load", "-lz"), PAIRS["deflate"], shapes, *timing)
     if "decode" in wanted:
         decode(options.rounds)
     if "memory" in wanted:

@@ -15,7 +15,8 @@ async def run_async(serve: Any, options: dict[str, Any]) -> None:
             await connection.send(message)
 
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    async with serve(echo, "127.0.0.1", 0, compression=None, max_size=None, **options) as server:
+    options = {"compression": None, **options}
+    async with serve(echo, "127.0.0.1", 0, max_size=None, **options) as server:
         announce(next(iter(server.sockets)).getsockname()[1])
         await asyncio.get_running_loop().create_future()
 
@@ -38,15 +39,16 @@ def announce(port: int) -> None:
 
 
 def main() -> None:
-    name = sys.argv[1]
+    name, *compression = sys.argv[1].split("+")
+    options = {"compression": "deflate"} if compression else {}
     if name == "websock":
         from websock.asyncio.server import serve as ours
 
-        asyncio.run(run_async(ours, {}))
+        asyncio.run(run_async(ours, options))
     elif name == "websockets":
         from websockets.asyncio.server import serve as theirs
 
-        asyncio.run(run_async(theirs, {}))
+        asyncio.run(run_async(theirs, options))
     elif name == "websock.sync":
         from websock.sync.server import serve as ours_sync
 

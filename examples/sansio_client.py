@@ -43,6 +43,9 @@ def main(uri: str, message: str) -> None:
                 sock.shutdown(socket.SHUT_WR)
             if protocol.wants_close:
                 break
+            if protocol.behind:  # so much was in what came that it is handed out bit by bit
+                messages = protocol.receive(b"")
+                continue
             sock.settimeout(None if due is None else max(due - now, 0.001))  # 0 would mean: do not wait
             messages = []
             try:

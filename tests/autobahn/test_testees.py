@@ -12,7 +12,7 @@ from .conftest import RUNNER
 
 
 def test_our_server() -> None:
-    testee = ours("server-sync", compression=False)
+    testee = ours("server-sync")
     script = str(RUNNER / "testee_server.py")
     assert testee.role == "server"
     assert testee.address(9001) == "ws://127.0.0.1:9001"
@@ -20,12 +20,12 @@ def test_our_server() -> None:
 
 
 def test_our_client() -> None:
-    testee = ours("client-asyncio", compression=True)
+    testee = ours("client-asyncio")
     script = str(RUNNER / "testee_client.py")
     assert testee.role == "client"
     assert testee.start(9001) == [
         *(sys.executable, script, "--adapter", "asyncio"),
-        *("--url", "ws://127.0.0.1:9001", "--agent", "client-asyncio", "--compression"),
+        *("--url", "ws://127.0.0.1:9001", "--agent", "client-asyncio"),
     ]
 
 
@@ -37,7 +37,7 @@ def test_ours_are_those_of_this_checkout(
     if inherited:
         monkeypatch.setenv("PYTHONPATH", inherited)
     monkeypatch.setenv("WEBSOCK_PURE", "1")
-    env = ours("server-sync", compression=False).env
+    env = ours("server-sync").env
     assert env is not None
     assert env["PYTHONPATH"].split(os.pathsep) == [str(RUNNER.parent), *rest]
     assert env["WEBSOCK_PURE"] == "1"

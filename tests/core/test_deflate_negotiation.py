@@ -175,6 +175,7 @@ CLIENT: list[tuple[Deflate, str, tuple[int, bool, int, bool] | None]] = [
     (Deflate(client_no_context_takeover=True), "", (12, True, 15, False)),  # only a hint: section 7.1.1.2
     (ASKING, "server_no_context_takeover; server_max_window_bits=10", (12, False, 10, True)),
     (ASKING, "server_no_context_takeover; server_max_window_bits=8", (12, False, 8, True)),
+    (Deflate(server_max_window_bits=15), "", (12, False, 15, False)),  # some leave out what goes without saying
     (ASKING, "server_max_window_bits=10", None),
     (ASKING, "server_no_context_takeover", None),
     (ASKING, "server_no_context_takeover; server_max_window_bits=11", None),

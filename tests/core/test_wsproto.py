@@ -53,6 +53,7 @@ class Verdict:
     controls: list[tuple[int, bytes]] = dataclasses.field(default_factory=list)
     close: tuple[int, str] | None = None  # the peer's Close
     failed: int | None = None  # the code that the connection is failed with
+    asked: int | None = dataclasses.field(default=None, compare=False)  # the code in the peer's Close, good or not
 
 
 def ours(codec: Any, chunks: list[bytes], masked: bool) -> Verdict:
@@ -60,6 +61,7 @@ def ours(codec: Any, chunks: list[bytes], masked: bool) -> Verdict:
 
     def on_control(opcode: int, payload: bytes) -> None:
         if opcode == CLOSE:
+            verdict.asked = int.from_bytes(payload[:2], "big") or None
             close = parse_close(payload)
             verdict.close = (int(close.code), close.reason)
         else:
@@ -113,14 +115,14 @@ def agree(codec: Any, data: bytes, sizes: list[int], masked: bool) -> None:
         oracle.feed(chunk)
     verdict = oracle.verdict
     # 1. wsproto does not know the code 1014, which IANA registered after the RFC; section 7.4.2 lets it be registered.
-    if mine.close is not None and mine.close[0] == 1014:
+    if mine.asked == 1014:
         assert verdict.failed == 1002
-        verdict = dataclasses.replace(verdict, failed=None, close=mine.close)
+        verdict = dataclasses.replace(verdict, failed=mine.failed, close=mine.close)
     # 2. wsproto judges a continuation (section 5.4) with the first octet of the payload, we with the header. At the end
-    #    of what came it may still wait; the mask and one octet more bring it to the same verdict, for which the RFC
+    #    of what came it may still wait; length, mask and one octet more bring it to the same verdict, for which the RFC
     #    names no moment.
     elif mine.failed is not None and verdict.failed is None:
-        oracle.feed(bytes(5))
+        oracle.feed(bytes(13))
         assert verdict.failed == mine.failed
     # 3. The other way round: wsproto refuses an opcode, or a control frame of more than 125 octets, at the second
     #    octet, we when the extended length is here too. Again the RFC names no moment.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import codecs
 import io
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ..exceptions import InvalidUTF8, PayloadTooBig, ProtocolError, TooManyFragments
 from ..spec import MAX_FRAGMENTS, MAX_LENGTH, Opcode
@@ -25,7 +25,9 @@ from .masking import CROSSING, apply_mask, new_key, octets_of
 __all__ = ["Decoder", "Fragment", "encode"]
 
 _TEXT, _BINARY, _CLOSE = int(Opcode.TEXT), int(Opcode.BINARY), int(Opcode.CLOSE)
-_WHOLE_TEXT, _WHOLE_BINARY = FIN | _TEXT, FIN | _BINARY
+
+# By the first octet of a frame that is a whole message, the extensions that have changed it: here none.
+_PLAIN: dict[int, Sequence[Transform]] = {FIN | _TEXT: (), FIN | _BINARY: ()}
 
 _pack16 = struct.Struct("!BBH").pack
 _pack64 = struct.Struct("!BBQ").pack
@@ -87,10 +89,14 @@ class _Assembly:
             ProtocolError: too long, not UTF-8, or not what the extensions make; what came before it is in `take`.
         """
         self.received += len(chunk)
-        if not self.transforms:
+        if self.transforms:
+            self.extend(decode_through(self.transforms, chunk, final), final)
+        else:
             self._append(chunk, final)
-            return
-        for piece in decode_through(self.transforms, chunk, final):
+
+    def extend(self, pieces: Iterable[bytes], final: bool) -> None:
+        """Take what the extensions have made of a part; as `add`."""
+        for piece in pieces:
             self._append(piece, False)
         if final:
             self._append(b"", True)
@@ -98,22 +104,27 @@ class _Assembly:
     def _append(self, chunk: bytes, final: bool) -> None:
         self.size += len(chunk)
         if self._max_size is not None and self.size > self._max_size:
-            raise PayloadTooBig(f"message of more than {self._max_size} bytes")
+            raise too_big(self._max_size)
         self._bytes.write(chunk)
         if self._utf8 is None:
             return
         try:
             self._utf8.decode(chunk, final)
         except UnicodeDecodeError as error:
-            raise InvalidUTF8(f"invalid UTF-8 in a text message: {error.reason}") from None
+            raise invalid_text(error) from None
         begun = self._utf8.getstate()[0]
         if len(begun) == 2 and begun[0] == 0xED and begun[1] > 0x9F:  # a surrogate, which CPython sees one octet later
             raise InvalidUTF8("invalid UTF-8 in a text message: surrogate")
 
-    def take(self) -> Data:
-        """What has come since the last take; text never ends inside a character."""
+    def take_bytes(self) -> bytes:
+        """What has come since the last take."""
         data = self._bytes.getvalue()
         self._bytes = io.BytesIO()
+        return data
+
+    def take(self) -> Data:
+        """What has come since the last take; text never ends inside a character."""
+        data = self.take_bytes()
         if self._utf8 is None:
             return data
         begun = len(self._utf8.getstate()[0])
@@ -121,6 +132,14 @@ class _Assembly:
             self._bytes.write(data[-begun:])
             data = data[:-begun]
         return data.decode()
+
+
+def invalid_text(error: UnicodeDecodeError) -> InvalidUTF8:
+    return InvalidUTF8(f"invalid UTF-8 in a text message: {error.reason}")
+
+
+def too_big(max_size: int) -> PayloadTooBig:
+    return PayloadTooBig(f"message of more than {max_size} bytes")
 
 
 def _room(max_size: int | None, transforms: Sequence[Transform], received: int) -> int | None:
@@ -132,6 +151,16 @@ def _room(max_size: int | None, transforms: Sequence[Transform], received: int) 
     if max_size is None:
         return None
     return (8 * max_size + 1024 if transforms else max_size) - received
+
+
+def _kinds(pipeline: Pipeline) -> dict[int, Sequence[Transform]]:
+    """As `_PLAIN`, with the extensions of `pipeline`."""
+    return {
+        first | rsv: pipeline.receiving(rsv)
+        for first in _PLAIN
+        for rsv in range(0, 0x80, 0x10)
+        if not rsv & ~pipeline.rsv
+    }
 
 
 class Decoder:
@@ -153,8 +182,8 @@ class Decoder:
     """
 
     __slots__ = (
-        "_assembly", "_fin", "_key", "_limit", "_masked", "_max_size", "_on_control", "_pipeline", "_remaining",
-        "_short", "_streaming", "_tail", "behind", "expanded", "failure", "stopped",
+        "_assembly", "_fin", "_key", "_kinds", "_limit", "_masked", "_max_size", "_on_control", "_pipeline",
+        "_remaining", "_streaming", "_tail", "behind", "expanded", "failure", "stopped",
     )  # fmt: skip
 
     def __init__(
@@ -170,7 +199,7 @@ class Decoder:
         self._max_size = max_size
         self._limit = MAX_LENGTH if max_size is None else max_size
         self._pipeline = pipeline
-        self._short = pipeline is None or not pipeline.always  # whether there are messages that no extension changes
+        self._kinds = _PLAIN if pipeline is None else _kinds(pipeline)
         self._tail = b""
         self._assembly: _Assembly | None = None
         self._remaining = 0  # octets of the present data frame that have not come
@@ -198,6 +227,7 @@ class Decoder:
             masked = self._masked
             mask_bit, header = (MASK, 6) if masked else (0, 2)
             limit = self._limit
+            kinds = self._kinds
             end = len(data)
             position = 0
             last = end - 2  # where the last frame of two octets could begin
@@ -207,11 +237,12 @@ class Decoder:
                 position = self._payload(data, 0, end, messages)
                 if self._remaining:
                     last = -1
-            plain = self._short and self._assembly is None and not self._streaming
+            plain = self._assembly is None and not self._streaming
             while position <= last:
                 first = data[position]
                 size = data[position + 1] ^ mask_bit
-                if size <= 126 and plain and (first == _WHOLE_TEXT or first == _WHOLE_BINARY):
+                transforms = kinds.get(first) if size <= 126 and plain else None
+                if transforms is not None:
                     start = position + header
                     if size == 126 and end - position >= 4:
                         size = data[position + 2] << 8 | data[position + 3]
@@ -228,14 +259,18 @@ class Decoder:
                                 )
                             else:
                                 payload = apply_mask(payload, key)
-                        if first == _WHOLE_TEXT:
+                        if transforms:
+                            payload = self._expand(payload, transforms)
+                        if first & 0x0F == _TEXT:
                             try:
                                 append(payload.decode())
                             except UnicodeDecodeError as error:
-                                raise InvalidUTF8(f"invalid UTF-8 in a text message: {error.reason}") from None
+                                raise invalid_text(error) from None
                         else:
                             append(payload)
                         position = stop
+                        if transforms and self.expanded > _AT_ONCE:
+                            break
                         continue
                 after = self._frame(data, position, end, messages)
                 if self.stopped:
@@ -245,7 +280,7 @@ class Decoder:
                 position = after
                 if self._remaining or self.expanded > _AT_ONCE:
                     break
-                plain = self._short and self._assembly is None and not self._streaming
+                plain = self._assembly is None and not self._streaming
             if position < end:
                 self._tail = data[position:]
                 self.behind = self.expanded > _AT_ONCE
@@ -279,6 +314,20 @@ class Decoder:
     def _part(self) -> Fragment | None:
         data = None if self._assembly is None else self._assembly.take()
         return Fragment(data, False) if data else None
+
+    def _expand(self, payload: bytes, transforms: Sequence[Transform]) -> bytes:
+        """What the extensions make of a whole message."""
+        pieces = decode_through(transforms, payload, True)
+        if isinstance(pieces, tuple) and len(pieces) == 1:
+            (data,) = pieces
+            if self._max_size is not None and len(data) > self._max_size:
+                raise too_big(self._max_size)
+        else:
+            assembly = _Assembly(False, self._max_size, transforms)
+            assembly.extend(pieces, True)
+            data = assembly.take_bytes()
+        self.expanded += len(data)
+        return data
 
     def _frame(self, data: bytes, position: int, end: int, messages: list[Data]) -> int:
         """Take the frame that begins at `position`, or what is here of it; where to go on, -1 for "need more"."""

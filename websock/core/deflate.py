@@ -78,7 +78,7 @@ class Deflate(Extension):
         server_max_window_bits: 8 to 15. In a server: what it compresses with, 12 if None. In a client: what the
             server is asked for, nothing if None.
         client_max_window_bits: 8 to 15. In a client: what it compresses with, 12 if None. In a server: what the
-            client is told to use, 12 if None, provided that it understands that.
+            client is told to use, 12 if None, provided that it understands that. Many clients can't do 8.
         level: how hard to try, 1 to 9, or -1 for zlib's default.
         memory_level: how much memory a compressor has beside the window, 1 to 9 (``memLevel`` of zlib).
         threshold: octets below which a message goes out as it is, unless ``send(..., compress=True)`` asks otherwise.
@@ -147,9 +147,7 @@ class Deflate(Extension):
         if self.server_no_context_takeover and "server_no_context_takeover" not in agreed:
             raise NegotiationError("permessage-deflate: server_no_context_takeover was asked for and is not agreed to")
         their_bits = agreed.get("server_max_window_bits", _MOST_BITS)
-        if self.server_max_window_bits is not None and (
-            "server_max_window_bits" not in agreed or their_bits > self.server_max_window_bits
-        ):
+        if their_bits > (self.server_max_window_bits or _MOST_BITS):
             raise NegotiationError(
                 f"permessage-deflate: server_max_window_bits={self.server_max_window_bits} was asked for "
                 f"and is not agreed to"

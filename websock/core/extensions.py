@@ -110,10 +110,11 @@ class Pipeline:
         alone: what two connections have in common that can share an encoded message, or None.
     """
 
-    __slots__ = ("alone", "always", "rsv", "transforms")
+    __slots__ = ("_receiving", "alone", "always", "rsv", "transforms")
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = tuple(transforms)
+        self._receiving: dict[int, tuple[Transform, ...]] = {}  # by the bits of the first frame
         self.rsv = 0
         for transform in transforms:
             self.rsv |= transform.rsv
@@ -126,7 +127,11 @@ class Pipeline:
 
     def receiving(self, rsv: int) -> tuple[Transform, ...]:
         """Those that changed a received message, the last one first; `rsv` are the bits of its first frame."""
-        return tuple(one for one in reversed(self.transforms) if one.rsv == 0 or one.rsv & rsv)
+        found = self._receiving.get(rsv)
+        if found is None:
+            found = tuple(one for one in reversed(self.transforms) if one.rsv == 0 or one.rsv & rsv)
+            self._receiving[rsv] = found  # at most one for each set of our own bits, and of those that are refused
+        return found
 
 
 def bits_of(transforms: Iterable[Transform]) -> int:

@@ -1,0 +1,1 @@
+"""permessage-deflate between ours and others: each parameter, both roles, both adapters."""
