@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import socket
 import threading
 import zlib
 from pathlib import Path
@@ -20,7 +21,7 @@ from websock.core.deflate import DeflateTransform
 from websock.exceptions import ConnectionClosed, ConnectionClosedOK, PayloadTooBig
 
 from .drivers import Background, until
-from .raw import BINARY, CLOSE, CONT, close_payload
+from .raw import BINARY, CLOSE, CONT, REQUEST, close_payload, frame
 from .test_asyncio import LOOPS
 from .test_asyncio import pair as asyncio_pair
 from .test_asyncio import run as run_asyncio
@@ -309,3 +310,105 @@ def test_8_threads_send_at_once(bench: Any) -> None:
         sender.result()
     assert sorted(messages) == sorted(f"{n}:{i}:{JSON}" for n in range(8) for i in range(50))
     until(lambda: all(sender.done for sender in senders))
+
+
+# What comes when nobody expects it: found by hostile reading.
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_messages_behind_the_request_hold_the_peer_too(loop: str, compressed: bool) -> None:
+    """They may fill the inbox before the connection is open: then reading must stay paused."""
+
+    async def main() -> None:
+        opened: asyncio.Queue[Any] = asyncio.Queue()
+        over = asyncio.Event()
+
+        async def handler(ws: Any) -> None:
+            await opened.put(ws)
+            await over.wait()
+
+        one = frame(BINARY, bomb(MIB), rsv=RSV1) if compressed else frame(BINARY, bytes(60_000))
+        async with websock.asyncio.serve(handler, "127.0.0.1", 0) as server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            head = REQUEST.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+            writer.write(head + frame(BINARY, b"x") * 20 * (not compressed) + one * 8)
+            ws = await opened.get()
+            for _ in range(50):
+                writer.write(one * 8)
+                await asyncio.sleep(0.002)
+            assert not ws.transport.is_reading()
+            assert sum(len(message) for message in list(ws._inbox)) < 12 * MIB
+            over.set()
+            writer.transport.abort()
+            await asyncio.sleep(0)
+
+    run_asyncio(main, loop)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("client", ["asyncio", "uvloop", "sync"])
+def test_a_client_that_only_waits_sees_the_end_behind_a_full_inbox(bench: Any, client: str, compressed: bool) -> None:
+    where = bench.where("tcp4")
+    options: dict[str, Any] = {"max_size": None} if compressed else {"compression": None}
+
+    def burst(end: Any) -> None:
+        for _ in range(40):
+            end.send(bytes(MIB) if compressed else b"x")
+
+    bench.serve("asyncio", where, burst, **options)
+    end = bench.connect(client, where, close_timeout=20, **options)
+    for _ in range(40):
+        end.recv()
+    with pytest.raises(ConnectionClosedOK):
+        end.recv()
+    end.wait_closed(5)
+
+
+@pytest.mark.parametrize("how", ["eof", "reset"])
+@pytest.mark.parametrize("which", ["asyncio-server", "uvloop-server", "sync-server", "asyncio-client"])
+@pytest.mark.parametrize("kind", ["tcp4", "tls"])
+def test_what_was_read_is_delivered_when_the_connection_is_lost(bench: Any, which: str, kind: str, how: str) -> None:
+    """Over TLS the end of the transport is told while reading is paused."""
+    name, role = which.split("-")
+    end, raw = bench.raw(name, role, kind, deflate=True)
+    # In one record of TLS: all of it is read, and a few messages are decoded.
+    raw.send_bytes(raw.frame(BINARY, bomb(MIB), rsv=RSV1) * 12 + raw.frame(CLOSE, close_payload(1000)))
+    assert len(end.recv()) == MIB
+    until(lambda: end.ws._protocol.behind)
+    if how == "reset":
+        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        raw.sock.close()
+    else:
+        raw.drop()
+    threading.Event().wait(0.1)
+    for _ in range(11):
+        assert len(end.recv()) == MIB
+    with pytest.raises(ConnectionClosed) as caught:
+        end.recv()
+    assert caught.value.rcvd == websock.Close(1000)
+    with pytest.raises(ConnectionClosed):
+        end.send("x")
+
+
+def test_a_lost_connection_that_nobody_reads_is_over(bench: Any, name: str) -> None:
+    end, raw = bench.raw(name, "server", "tls", deflate=True)
+    raw.send_bytes(raw.frame(BINARY, bomb(MIB), rsv=RSV1) * 30)
+    assert len(end.recv()) == MIB
+    raw.drop()
+    end.close()
+    assert end.is_over and end.close_code == 1006
+
+
+def test_others_learn_of_room_while_a_message_is_streamed(bench: Any) -> None:
+    end, raw = bench.raw("sync", "client", "tcp4", max_queue=1)
+    for _ in range(3):
+        raw.send(BINARY, b"x")
+    raw.close()
+    until(lambda: len(end.ws._inbox) > 1 or end.ws._pump(None))
+    waiting = Background(end.ws.wait_closed, 8)
+    threading.Event().wait(0.1)
+    assert [b"".join(end.stream()) for _ in range(3)] == [b"x"] * 3
+    raw.recv_close()
+    raw.drop()
+    assert waiting.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import json
 import pickle
@@ -224,6 +225,36 @@ def test_messages_that_are_not_compressed_may_stand_between() -> None:
         payload = (compressor.compress(text.encode()) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
         data = frame(TEXT, payload, rsv=RSV1, key=KEY) + frame(TEXT, b"plain", key=KEY)
         assert receive(server, data) == [text, "plain"]
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_compressed_message_without_any_octet_is_empty_and_spoils_nothing(forgets: bool) -> None:
+    settings = Deflate(client_no_context_takeover=forgets)
+    _, server = pair(settings, settings)
+    hello = frame(TEXT, deflated(b"Hello"), rsv=RSV1, key=KEY)
+    nothing = frame(TEXT, b"", rsv=RSV1, key=KEY)
+    apart = frame(TEXT, b"", rsv=RSV1, fin=False, key=KEY) + frame(CONT, b"", key=KEY)
+    assert receive(server, nothing, hello, nothing, apart, hello) == ["", "Hello", "", "", "Hello"]
+
+
+class Interrupting:
+    """A compressor during which the user presses Ctrl-C."""
+
+    def compress(self, data: bytes) -> bytes:
+        return b""
+
+    def flush(self, how: int) -> bytes:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_send_does_not_mix_messages() -> None:
+    client, server = pair()
+    server.send("before " * 20)
+    transform_of(server)._compressor = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        server.send("never " * 20)
+    server.send("after " * 20)
+    assert exchange(server, client) == ["before " * 20, "after " * 20]
 
 
 BROKEN = [
@@ -449,6 +480,7 @@ def test_nothing_is_made_before_it_is_needed() -> None:
 
 def test_without_takeover_nothing_is_kept_and_compressors_are_shared() -> None:
     settings = Deflate(server_no_context_takeover=True, client_no_context_takeover=True)
+    assert "_pools" not in dataclasses.asdict(settings)
     ends = [pair(settings, settings) for _ in range(50)]
     for client, server in ends:
         server.send("a" * 1000)

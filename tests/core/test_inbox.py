@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from websock.core.inbox import BACKLOG, Inbox
+from websock.core.options import Options
 from websock.core.protocol import Protocol
 from websock.exceptions import ConcurrencyError
 
@@ -226,3 +227,17 @@ def test_whole_messages_survive_any_streaming(messages: list[list[bytes]], steps
     assert len(got) == len(whole) - abandoned
     rest = iter(whole)
     assert all(message in rest for message in got)  # in order
+
+
+def test_what_was_dropped_does_not_count() -> None:
+    """Leaving a stream early must not make the inbox look full of what is gone."""
+    protocol = Protocol(server=True, options=Options(max_size=None))
+    inbox = Inbox(16)
+    inbox.start_stream(protocol)
+    key = b"\x01\x02\x03\x04"
+    inbox.add(protocol.receive(frame(BINARY, b"x" * 1000, fin=False, key=key)), BACKLOG)
+    inbox.part_of(inbox.take())
+    inbox.stop_stream(protocol)
+    inbox.add(protocol.receive(frame(CONT, b"x" * 1000, key=key)), BACKLOG)
+    inbox.add(["m"], 1)
+    assert list(inbox) == ["m"] and not inbox.overfull and not inbox.full

@@ -46,6 +46,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
 
     __slots__ = (
         "__dict__", "__weakref__", "_burst", "_closed", "_corked", "_decoding", "_drained", "_inbox", "_loop", "_lost",
+        "_lost_by",
         "_parts", "_pongs", "_reading_paused", "_shared", "_timer", "_tls", "_turn", "_waiter",
         "_writing_paused", "transport",
     )  # fmt: skip
@@ -64,6 +65,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         self._parts = False  # a message is being sent in parts
         self._tls = False
         self._lost = False
+        self._lost_by: Exception | None = None
         self._turn: asyncio.Handle | None = None
         self._decoding: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -131,16 +133,16 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         self._decoding = None
         protocol = self._protocol
         messages = protocol.receive(b"")
+        if self._lost and not protocol.behind:
+            protocol.lost(self._lost_by)
         if messages:
             self._received(messages, 0)
         elif protocol.unsettled is not None and not self._inbox:
             protocol.settle()
         if protocol.behind:
             self._catch_up()
-        elif protocol.state is _OPEN:
-            self._read_on_if_low()
         else:
-            self._read_on()
+            self._read_on_if_low()
         self._flush()
         if protocol.state >= _ENDING:
             self._waiter.wake()
@@ -176,11 +178,9 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._shared.last = None
-        while self._protocol.behind and not self._inbox.overfull:
-            self._inbox.add(self._protocol.receive(b""), self._protocol.expanded)
-        if self._decoding is not None:
-            self._decoding.cancel()
-        self._protocol.lost(exc)
+        self._lost_by = exc
+        if not self._protocol.behind or self._protocol.state is not _OPEN:
+            self._protocol.lost(exc)  # else when all is decoded, which is when the application has room for it
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -189,13 +189,19 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         if self._pongs:
             for waiter in self._pongs:
                 if not waiter.done():
-                    waiter.set_exception(self._protocol.closed())
+                    waiter.set_exception(self._why_closed())
                     waiter.exception()  # a ping that nobody awaits is no error to report
             self._pongs = None
         self._waiter.wake()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
-        self.logger.debug("connection closed: %s", self._protocol.closed())
+        self.logger.debug("connection closed: %s", self._why_closed())
+
+    def _why_closed(self) -> ConnectionClosed:
+        error = self._protocol.closed()
+        if self._lost and error.__cause__ is None and error.rcvd is None:
+            error.__cause__ = self._lost_by
+        return error
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -211,6 +217,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
     def _flush(self) -> None:
         protocol = self._protocol
         if self._lost:
+            protocol.outgoing()  # nobody takes it
             return
         # While the transport is full all waits in the protocol, where Pongs are merged; what ends it goes out anyhow.
         if not self._writing_paused or protocol.state >= _ENDING:
@@ -223,13 +230,13 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
                 self.transport.write(b"".join(buffers))
         if protocol.wants_tick:
             self._tick()
+        if self._reading_paused and protocol.state is not _OPEN:
+            self._read_on()  # what ends the connection is behind what we did not read
         if protocol.wants_eof or protocol.wants_close:
             self._end()
 
     def _end(self) -> None:
         protocol, transport = self._protocol, self.transport
-        if self._reading_paused:
-            self._resume_reading()
         if protocol.wants_close or self._tls:
             if not transport.is_closing():
                 transport.close()
@@ -264,7 +271,8 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         if not self._reading_paused:
             self._reading_paused = True
             self._protocol.pause(time.monotonic())
-            self.transport.pause_reading()
+            if not self._lost:
+                self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
         self._reading_paused = False
@@ -380,7 +388,8 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         The message is queued by the call itself; awaiting the result waits until the connection takes more
         (``write_limit``) and tells whether the connection was open. A message in fragments is sent while it is
         awaited; when it is cancelled or the iterable raises, the connection is failed with 1011, since half a
-        message must not look like a whole one. With `text`, bytes are sent as text or ``str`` as binary.
+        message must not look like a whole one. With `text`, bytes are sent as text or ``str`` as binary. Where
+        compression was agreed on (RFC 7692), `compress` overrules its settings for this message.
 
         Raises:
             ConnectionClosed: when awaited: the connection is closed or closing.
@@ -389,10 +398,15 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         """
         if isinstance(message, WHOLE):
             protocol = self._protocol
+            if self._lost:
+                return Sending(self._closed_error)
             try:
                 protocol.send(message, text=text, compress=compress)
             except ConnectionClosed:
                 return Sending(self._closed_error)
+            except Exception:
+                self._flush()  # an extension that fails ends the connection
+                raise
             if not self._corked or protocol.queued > _CORK:
                 self._flush()
             return Sending(self._drain) if self._writing_paused or self._parts else SENT
@@ -403,13 +417,13 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         raise TypeError(f"a message is str, bytes-like or an iterable of them, not {type(message).__name__}")
 
     async def _closed_error(self) -> None:
-        raise self._protocol.closed()
+        raise self._why_closed()
 
     async def _drain(self) -> None:
         while self._writing_paused or self._parts:
             await self._writable()
         if self._lost:
-            raise self._protocol.closed()
+            raise self._why_closed()
 
     def _wake_drained(self) -> None:
         if self._drained:
@@ -422,8 +436,8 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         while self._parts:
             await self._drain()
         protocol = self._protocol
-        if protocol.state is not _OPEN:
-            raise protocol.closed()
+        if protocol.state is not _OPEN or self._lost:
+            raise self._why_closed()
         self._parts = True
         begun = False
         try:
@@ -511,8 +525,9 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
 
     def _start_close(self, code: int, reason: str) -> None:
         self._protocol.close(code, reason)
+        if self._lost:
+            self._protocol.lost(self._lost_by)  # the rest of what came is not wanted
         self._flush()
-        self._read_on()  # the peer's Close is behind what we did not read
         self._waiter_if_ended()
 
     def _waiter_if_ended(self) -> None:
@@ -615,7 +630,9 @@ def broadcast(
     compress: bool | None = None,
     raise_exceptions: bool = False,
 ) -> None:
-    """Send one message to many connections: it is encoded and compressed once, and no slow peer is waited for.
+    """Send one message to many connections, and wait for no slow peer.
+
+    It is encoded and compressed once for all connections of servers with the same settings.
 
     Connections that are not open are passed over.
 

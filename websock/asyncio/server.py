@@ -441,8 +441,8 @@ class _Opening(asyncio.Protocol):
         log_outcome(server.logger, handshake.response, None, self._peer)
         self._end()
         transport.writelines(handshake.outgoing())
+        transport.resume_reading()  # before what may pause it again: the loop reads when we are done
         connection.open(transport, handshake.protocol, handshake.leftover)
-        transport.resume_reading()
         if server._closing is not None:
             connection._start_close(CloseCode.GOING_AWAY, "")
         del handshake, self  # a connection may stay open for days

@@ -34,7 +34,7 @@ class Broadcast:
 
     def __init__(self, message: str | Buffer, text: bool | None = None, compress: bool | None = None) -> None:
         self._opcode, payload = payload_of(message, text)
-        self._payload = bytes(payload)  # the caller may change a buffer while connections still hold it
+        self._payload = bytes(payload)  # for the type checker: payload_of has copied what may change
         if self._opcode == Opcode.TEXT and not isinstance(message, str):
             str(self._payload, "utf-8")
         self._compress = compress

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..exceptions import InvalidClose, InvalidUTF8
+from ..exceptions import InvalidClose, InvalidUTF8, ProtocolError
 from ..frames import Close
 from ..spec import MAX_CONTROL, CloseCode
 
-__all__ = ["Close", "may_travel", "parse_close", "serialize_close"]
+__all__ = ["Close", "close_for", "may_travel", "parse_close", "serialize_close"]
 
 # Registered codes below 3000 that an endpoint may send; 1004 is reserved, 1005, 1006 and 1015 only describe.
 _REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
@@ -35,6 +35,13 @@ def parse_close(payload: bytes) -> Close:
         return Close(code, str(payload[2:], "utf-8"))
     except UnicodeDecodeError:
         raise InvalidUTF8("close reason is not UTF-8") from None
+
+
+def close_for(failure: ProtocolError) -> Close:
+    """The Close that tells the peer of a failure: what cannot be sent of it is left out (RFC 6455 section 5.5)."""
+    code = failure.code if may_travel(failure.code) else CloseCode.INTERNAL_ERROR
+    reason = str(failure).encode("utf-8", "replace")[: MAX_CONTROL - 2]
+    return Close(code, reason.decode("utf-8", "ignore"))
 
 
 def serialize_close(close: Close) -> bytes:

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 
 from ..exceptions import InvalidUTF8, PayloadTooBig, ProtocolError, TooManyFragments
-from ..spec import MAX_FRAGMENTS, MAX_LENGTH, Opcode
+from ..spec import MAX_FRAGMENTS, MAX_LENGTH, CloseCode, Opcode
 from ..typing import Buffer, Data
 from .extensions import Pipeline, Transform, decode_through
 from .header import FIN, MASK, RSV, judge
@@ -142,6 +142,12 @@ def too_big(max_size: int) -> PayloadTooBig:
     return PayloadTooBig(f"message of more than {max_size} bytes")
 
 
+def extension_failed(error: Exception) -> ProtocolError:
+    failure = ProtocolError("an extension failed", code=CloseCode.INTERNAL_ERROR)
+    failure.__cause__ = error
+    return failure
+
+
 def _room(max_size: int | None, transforms: Sequence[Transform], received: int) -> int | None:
     """The octets of payload that a message may still have, which says how long its next frame can be at most.
 
@@ -218,6 +224,7 @@ class Decoder:
         """
         messages: list[Data] = []
         if self.stopped:
+            self.expanded = 0
             return messages
         data = self._tail + data if self._tail else bytes(data)
         self._tail = b""
@@ -287,11 +294,19 @@ class Decoder:
             if self._streaming and (part := self._part()) is not None:
                 append(part)  # type: ignore[arg-type]  # only after stream(), whose caller expects it
         except ProtocolError as failure:
-            self.failure = failure
-            if self._streaming and not isinstance(failure, InvalidUTF8) and (part := self._part()) is not None:
-                append(part)  # type: ignore[arg-type]  # as above: it came before what is wrong
-            self.stop()
+            self._failed(failure, messages)
+        except Exception as error:
+            if self._pipeline is None:
+                raise
+            # An extension's. It may have taken some of a message in, so nothing of the connection can be trusted.
+            self._failed(extension_failed(error), messages)
         return messages
+
+    def _failed(self, failure: ProtocolError, messages: list[Data]) -> None:
+        self.failure = failure
+        if self._streaming and not isinstance(failure, InvalidUTF8) and (part := self._part()) is not None:
+            messages.append(part)  # type: ignore[arg-type]  # as above: it came before what is wrong
+        self.stop()
 
     def stop(self) -> None:
         """Look at nothing more, and forget the message that is incomplete."""

@@ -3,7 +3,10 @@
 Strategy: nothing is made before a message needs it, so a connection that is idle costs a small object. Messages that
 must not depend on earlier ones (no context takeover, broadcasts) go through compressors that all connections with the
 same settings share; what such a compressor has seen is wiped by a full flush after each message. Inflated data comes
-in pieces of at most 64 KiB, between which the codec enforces the limit of a message.
+in pieces of at most 32 KiB, between which the codec enforces the limit of a message.
+
+Two things that RFC 7692 allows are beyond Python's zlib: to refer back over a block with BFINAL, which no compressor
+that is in use does, and is refused with 1007; and to notice that the data of a message were cut off inside a block.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import dataclasses
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ..exceptions import InvalidCompressedData, NegotiationError
 from ..typing import Buffer
@@ -95,11 +98,12 @@ class Deflate(Extension):
     level: int = zlib.Z_DEFAULT_COMPRESSION
     memory_level: int = 5
     threshold: int = 64
-    _pools: dict[int, _Pool] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     name = "permessage-deflate"
+    _pools: ClassVar[dict[int, _Pool]]  # of each object, by window; no field, since it is no setting
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_pools", {})
         for name in _FLAGS:
             if not isinstance(value := getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {value!r}")
@@ -205,7 +209,17 @@ class DeflateTransform(Transform):
         peer_forgets: the peer has no context takeover.
     """
 
-    __slots__ = ("_compressor", "_inflater", "alone", "bits", "forgets", "peer_bits", "peer_forgets", "settings")
+    __slots__ = (
+        "_begun",
+        "_compressor",
+        "_inflater",
+        "alone",
+        "bits",
+        "forgets",
+        "peer_bits",
+        "peer_forgets",
+        "settings",
+    )
 
     rsv = 0x40  # RFC 7692 section 6
     alone: _Pool
@@ -219,6 +233,7 @@ class DeflateTransform(Transform):
         self.alone = settings._pools.setdefault(bits, _Pool(settings, bits))
         self._compressor: Any = None
         self._inflater: Any = None
+        self._begun = False  # octets of the present message have come
 
     def __repr__(self) -> str:
         ours = f"{self.bits} bits{', no context takeover' * self.forgets}"
@@ -237,18 +252,17 @@ class DeflateTransform(Transform):
 
     def encode(self, payload: Buffer, last: bool) -> bytes:
         """RFC 7692 section 7.2.1."""
-        compressor = self._compressor
+        # Taken out meanwhile: what is interrupted leaves it with half a message. A new one is always right.
+        compressor, self._compressor = self._compressor, None
         if compressor is None:
             if self.forgets and last:
                 return self.alone.compress(payload)
-            compressor = self._compressor = self.alone.new()
+            compressor = self.alone.new()
         # Each part is flushed, so that it can be read when it comes; the tail is left out only at the end.
         flushed: bytes = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
-        if not last:
-            return flushed
-        if self.forgets:
-            self._compressor = None
-        return _without_tail(flushed)
+        if not (last and self.forgets):
+            self._compressor = compressor
+        return _without_tail(flushed) if last else flushed
 
     def encode_alone(self, payload: bytes) -> bytes:
         """A message that refers to no other one."""
@@ -259,11 +273,14 @@ class DeflateTransform(Transform):
         self._compressor = None
 
     def decode(self, data: bytes, last: bool) -> Iterable[bytes]:
-        """RFC 7692 section 7.2.2, in pieces of at most 64 KiB.
+        """RFC 7692 section 7.2.2, in pieces of at most 32 KiB.
 
         Raises:
             InvalidCompressedData: it is not what a compressor writes.
         """
+        begun, self._begun = self._begun or bool(data), not last and (self._begun or bool(data))
+        if last and not begun:
+            return ()  # no octets at all: there is no block that our tail would end
         inflater = self._inflater
         if inflater is None and data:
             inflater = self._inflater = zlib.decompressobj(-self.peer_bits)

@@ -28,7 +28,9 @@ Parameters = list[tuple[str, "str | None"]]
 class Transform:
     """What an extension does to the messages of one connection, in both directions.
 
-    All calls come one after the other, in the order of the messages on the wire.
+    All calls come one after the other, in the order of the messages on the wire. When one raises, the connection is
+    failed: with the ``.code`` of a ProtocolError from `decode`, else with 1011; the exception is the cause of the
+    ConnectionClosed.
 
     Attributes:
         rsv: the reserved bit, or bits, that mark the messages it has changed (RFC 6455 section 5.2): 0x40 is RSV1,
@@ -169,13 +171,16 @@ def _decode_on(transforms: Sequence[Transform], pieces: Iterable[bytes], last: b
 _ELEMENT = re.compile(r'((?:[^",;]|"(?:[^"\\]|\\.)*+")*+)([,;]|$)')
 
 
-def parse(headers: Headers) -> list[tuple[str, Parameters]]:
+def parse(headers: Headers, *, lenient: bool = False) -> list[tuple[str, Parameters]]:
     """The extensions in all Sec-WebSocket-Extensions fields, with their parameters.
+
+    With `lenient`, those with a quoted value that is not a token are left out, and the others stay.
 
     Raises:
         InvalidHeaderFormat: it does not have the form of RFC 6455 section 9.1.
     """
     found: list[tuple[str, Parameters]] = []
+    wrong: list[Parameters] = []
     for value in headers.get_all(HEADER):
         position, separator = 0, ","
         while separator:
@@ -188,16 +193,20 @@ def parse(headers: Headers) -> list[tuple[str, Parameters]]:
                 parameter = _parameter(text)
                 if parameter is None:
                     raise InvalidHeaderFormat(HEADER, value)
+                if parameter[1] is not None and not is_token(parameter[1]):  # which quotes allow, and the rule does not
+                    if not lenient:
+                        raise InvalidHeaderFormat(HEADER, value)
+                    wrong.append(found[-1][1])
                 found[-1][1].append(parameter)
             elif is_token(text):
                 found.append((text, []))
             elif text or separator == ";":  # an empty element of a list is nothing (RFC 9110 section 5.6.1)
                 raise InvalidHeaderFormat(HEADER, value)
-    return found
+    return [one for one in found if not any(one[1] is parameters for parameters in wrong)]
 
 
 def _parameter(text: str) -> tuple[str, str | None] | None:
-    """Name and value of a parameter, None when it is not one. What a quoted value says, the extension judges."""
+    """Name and value of a parameter, None when it is not one; of a quoted value, what it says."""
     name, equals, value = text.partition("=")
     name, value = name.rstrip(" \t"), value.lstrip(" \t")
     if value.startswith('"') and value.endswith('"') and len(value) > 1:
@@ -231,7 +240,7 @@ def answer(headers: Headers, extensions: Iterable[Extension]) -> tuple[str, Pipe
     declined, and so is an extension whose name or reserved bit another one has taken.
     """
     try:
-        offered = parse(headers)
+        offered = parse(headers, lenient=True)
     except InvalidHeaderFormat:
         return "", None
     accepted: dict[str, str] = {}

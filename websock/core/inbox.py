@@ -43,6 +43,8 @@ class Inbox(collections.deque[Any]):
             items = self._without_skipped(items)
         if self._joining is not None:
             items = self._joined(items)
+        if not self:
+            self._octets = 0
         self.extend(items)
         self._octets += octets
 

@@ -99,10 +99,14 @@ class Options:
                 raise ValueError(f"{name} must be at least {least}, not {value!r}")
         if self.ping_interval == 0:
             raise ValueError("ping_interval must be more than 0; None turns keepalive off")
-        if self.compression not in (None, "deflate") and not isinstance(self.compression, Deflate):
-            raise ValueError(f"compression must be 'deflate', a Deflate or None, not {self.compression!r}")
+        if self.compression is not None and self.compression != "deflate" and not isinstance(self.compression, Deflate):
+            kind = ValueError if isinstance(self.compression, str) else TypeError
+            raise kind(f"compression must be 'deflate', a Deflate or None, not {self.compression!r}")
         if self.extensions is not None:
             object.__setattr__(self, "extensions", _tuple("extensions", self.extensions, Extension))
+            for extension in self.extensions:
+                if not is_token(getattr(extension, "name", "")):
+                    raise ValueError(f"the name of {extension!r} isn't a token (RFC 6455 section 9.1)")
         if self.subprotocols is not None:
             names = _tuple("subprotocols", self.subprotocols, str)
             for name in names:

@@ -27,7 +27,7 @@ from ..exceptions import (
 )
 from ..spec import MAX_CONTROL, CloseCode, Opcode
 from ..typing import Buffer, Data
-from .closing import Close, parse_close, serialize_close
+from .closing import Close, close_for, parse_close, serialize_close
 from .codec import Decoder, Fragment, encode
 from .extensions import Pipeline, Transform, bits_of, encode_through
 from .options import Options
@@ -232,7 +232,7 @@ class Protocol:
                 self._queue_close(unsettled)  # RFC 6455 section 5.5.1: typically echoing the code
             self.wants_close = self._server
         elif unsettled is not None:
-            self._fail(Close(unsettled.code, str(unsettled)), unsettled)
+            self._fail(close_for(unsettled), unsettled)
         if self._eof and self.state is not State.CLOSED:
             self._closed(_Step.EOF)
 
@@ -324,7 +324,7 @@ class Protocol:
         if self.pipeline is not None:
             transforms = self.pipeline.sending(len(payload), compress)
             rsv = bits_of(transforms)
-            payload = encode_through(transforms, payload, True)
+            payload = self._transformed(transforms, payload, True)
         self._out += encode(opcode, payload, masked=self.masks, rsv=rsv)
         self.queued += len(payload) + 14
 
@@ -359,19 +359,21 @@ class Protocol:
         opcode, payload = payload_of(part, text)
         if self._part_opcode and opcode != self._part_opcode:
             raise TypeError("all parts of a message must be of one type: text or bytes")
-        if opcode == _TEXT and (self._part_utf8 is not None or not isinstance(part, str)):
-            self._part_utf8 = self._part_utf8 or codecs.getincrementaldecoder("utf-8")()
-            self._part_utf8.decode(bytes(payload), last)
+        utf8 = self._part_utf8
+        if opcode == _TEXT and (utf8 is not None or not isinstance(part, str)):
+            utf8 = utf8 or codecs.getincrementaldecoder("utf-8")()
+            utf8.decode(bytes(payload), last)
         rsv = 0
         if self.pipeline is not None:
             if not self._part_opcode:
                 self._part_transforms = self.pipeline.sending(None, compress)
                 rsv = bits_of(self._part_transforms)
-            payload = encode_through(self._part_transforms, payload, last)
+            payload = self._transformed(self._part_transforms, payload, last)
         buffers = encode(_CONT if self._part_opcode else opcode, payload, masked=self.masks, fin=last, rsv=rsv)
         self._out += buffers
         self.queued += len(payload) + 14
         self._part_opcode = opcode
+        self._part_utf8 = utf8
         if last:
             self._part_opcode = 0
             self._part_utf8 = None
@@ -381,6 +383,14 @@ class Protocol:
                     self.send_payload(*waiting)
                 else:
                     self.send_encoded(waiting)
+
+    def _transformed(self, transforms: tuple[Transform, ...], payload: Buffer, last: bool) -> Buffer:
+        """What extensions make of a part. One that raises may have taken some of it in: nothing can follow."""
+        try:
+            return encode_through(transforms, payload, last)
+        except Exception as error:
+            self._fail(Close(CloseCode.INTERNAL_ERROR, "an extension failed"), error)
+            raise
 
     @property
     def sending_parts(self) -> bool:
@@ -529,7 +539,7 @@ class Protocol:
                 return self._pong_due
             else:
                 failure = KeepaliveTimeout()
-                self._fail(Close(failure.code, str(failure)), failure)
+                self._fail(close_for(failure), failure)
                 return self._close_timer(now)
         if now >= self._ping_due:
             self._ping_due = now + interval

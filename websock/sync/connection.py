@@ -109,10 +109,7 @@ class Connection(Endpoint):
         self._start_receiving()
         try:
             self._available(None if timeout is None else time.monotonic() + timeout)
-            with self._state:
-                message = self._inbox.take()
-                if self._watchers:
-                    self._changed.notify_all()
+            message = self._take_item()
         finally:
             self._receiving.release()
         return message if decode is None else converted(message, decode)
@@ -140,13 +137,19 @@ class Connection(Endpoint):
             last = False
             while not last:
                 self._available(None)
-                with self._state:
-                    part, last = self._inbox.part_of(self._inbox.take())
+                part, last = self._inbox.part_of(self._take_item())
                 yield converted(part, decode)
         finally:
             with self._state:
                 self._inbox.stop_stream(self._protocol)
             self._receiving.release()
+
+    def _take_item(self) -> Any:
+        with self._state:
+            item = self._inbox.take()
+            if self._watchers:
+                self._changed.notify_all()
+        return item
 
     def _start_receiving(self) -> None:
         if not self._receiving.acquire(blocking=False):
@@ -185,8 +188,15 @@ class Connection(Endpoint):
             ValueError: `text` is true and the bytes are not UTF-8.
         """
         if isinstance(message, WHOLE):
-            with self._state:
-                self._protocol.send(message, text=text, compress=compress)
+            try:
+                with self._state:
+                    self._protocol.send(message, text=text, compress=compress)
+            except ConnectionClosed:
+                raise
+            except Exception:
+                if self._protocol.state is not State.OPEN:
+                    self._give_up()  # an extension that fails ends the connection
+                raise
             if self._parts_owner not in (None, threading.get_ident()):
                 with self._parts:
                     pass  # it goes out behind the message that another thread sends in parts: wait for that
@@ -428,9 +438,8 @@ class Connection(Endpoint):
         if len(data):
             self._put(data)
         if eof:
-            if broken := self._write_error or (self._tls and self._tls.error):
-                while protocol.behind and not self._inbox.overfull:
-                    self._put(b"")
+            broken = self._write_error or (self._tls and self._tls.error)
+            if broken and not protocol.behind:
                 protocol.lost(broken)
             protocol.receive_eof()
         self._settle_if_idle()
@@ -580,7 +589,9 @@ def broadcast(
     compress: bool | None = None,
     raise_exceptions: bool = False,
 ) -> None:
-    """Send one message to many connections: it is encoded and compressed once, and no slow peer is waited for.
+    """Send one message to many connections, and wait for no slow peer.
+
+    It is encoded and compressed once for all connections of servers with the same settings.
 
     Connections that are not open are passed over. What a peer does not take now is written in the background.
 
