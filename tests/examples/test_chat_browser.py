@@ -86,6 +86,8 @@ class Visitor:
     def has_no_complaint(self) -> None:
         if self.server.process.returncode is not None:  # it was killed, and the browser says so
             self.complaints = [text for text in self.complaints if not re.search("CONNECTION_(REFUSED|RESET)", text)]
+        # Chromium's remark when somebody has clicked into the page before it was ready.
+        self.complaints = [text for text in self.complaints if not text.startswith("Autofocus processing was blocked")]
         assert self.complaints == []
         strangers = [address for address in self.addresses if address.split("/")[2] != f"127.0.0.1:{self.server.port}"]
         assert strangers == []
