@@ -3,23 +3,26 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
+PEERS := websockets picows aiohttp tornado websocket-client wsproto uvloop
 HOST ?= 127.0.0.1
 PORT ?= 8765
 
-.PHONY: help chat test lint autobahn bench clean
+.PHONY: help chat test lint autobahn bench clean sanitize
 
 help:
 	@echo "make chat       serve the chat example at http://$(HOST):$(PORT)/ (HOST=, PORT=)"
 	@echo "make test       lint, types and all tests"
+	@echo "make sanitize   the native code under AddressSanitizer, with a fuzz run"
 	@echo "make lint       ruff and mypy"
 	@echo "make autobahn   the Autobahn conformance suite (ARGS='--cases 1.*', FULL=1)"
-	@echo "make bench      rates beside other libraries"
+	@echo "make bench      rates beside other libraries (ARGS=--quick for a first look in 3 minutes)"
 	@echo "make clean      remove what these made"
 
 NPM := $(shell command -v npm)
 
 # A stamp for each set of packages: made anew when pyproject.toml changes.
-$(VENV)/run: pyproject.toml
+$(VENV)/run: pyproject.toml $(wildcard websock/_native/*.[ch])
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=..."'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
@@ -30,16 +33,35 @@ $(VENV)/test: $(VENV)/run
 	$(if $(NPM),$(NPM) install --silent --no-audit --no-fund --prefix $(VENV)/node ws@8)
 	@touch $@
 
-$(VENV)/bench: $(VENV)/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check websockets==17.4 wsproto
+# An environment of its own: what the peers install is no part of the tests.
+$(BENCH)/ready: pyproject.toml Makefile
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable . $(PEERS)
 	@touch $@
 
 # exec: signals reach the server itself.
 chat: $(VENV)/run
 	@exec $(BIN)/python -B examples/chat/server.py --host $(HOST) --port $(PORT)
 
+# Once over the native twins, where they could be built, and the core and the adapters once more over the Python ones.
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
+	WEBSOCK_PURE=1 $(BIN)/python -m pytest -q tests/core tests/adapters
+
+# The native twins under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, then a fuzz run over many examples.
+SANITIZED := build/sanitized
+sanitize: $(VENV)/test
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r websock tests examples pyproject.toml README.md LICENSE $(SANITIZED)
+	find $(SANITIZED) -name '*.so' -delete
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'setuptools>=77'
+	cd $(SANITIZED) && CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+		$(CURDIR)/$(BIN)/python -c 'from setuptools import setup; setup()' --quiet build_ext --inplace --force
+	cd $(SANITIZED) && CI=true ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+		sh -c '$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_native.py tests/core/test_codec.py \
+			tests/core/test_codec_limits.py tests/core/test_streaming.py tests/core/test_inbox.py tests/adapters/test_on_message.py && \
+			WEBSOCK_HYPOTHESIS=heavy $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_native.py'
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
@@ -49,9 +71,9 @@ lint: $(VENV)/test
 autobahn: $(VENV)/run
 	$(BIN)/python autobahn/run.py $(if $(FULL),--full) $(ARGS)
 
-bench: $(VENV)/bench
-	$(BIN)/python benchmarks/compare.py $(ARGS)
+bench: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/compare.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) .autobahn .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(BENCH) .autobahn .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

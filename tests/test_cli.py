@@ -22,6 +22,7 @@ from tests.programs import LIBRARY, PATIENCE, PEM, Program
 from tests.terminal import COLUMNS, ROWS, Terminal
 from websock.__main__ import main
 from websock.cli.terminal import inert, printable
+from websock.core.accelerate import ACCELERATED, REASON
 from websock.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 from websock.sync import ServerConnection, connect, serve
 
@@ -579,7 +580,7 @@ def test_info(start: Start) -> None:
     told = dict(line.split(maxsplit=1) for line in out)
     assert told["websock"] == websock.__version__
     assert told["Python"].startswith(".".join(map(str, sys.version_info[:3])))
-    assert told["codec"] == "pure Python"
+    assert told["codec"] == ("native" if ACCELERATED else f"pure Python ({REASON})")
     assert re.fullmatch(r"\d+\.\d+(\.\d+)?", told["h11"])
     assert told["platform"]
 

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "core": BOTTOM | {"_native"},
     "net": BOTTOM,
     "sync": BOTTOM | {"core", "net"},
-    "asyncio": BOTTOM | {"core", "net"},
+    "asyncio": BOTTOM | {"_native", "core", "net"},
     "serving": BOTTOM | {"core", "net", "sync", "asyncio"},
     "__init__": BOTTOM | {"core", "net", "sync", "asyncio", "serving"},
     "cli": BOTTOM | {"core", "net", "sync", "asyncio", "serving", "__init__"},

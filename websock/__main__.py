@@ -16,6 +16,7 @@ from .cli import Exit, explain
 from .cli.connect import talk
 from .cli.echo import echo
 from .cli.terminal import inert
+from .core.accelerate import ACCELERATED, REASON
 from .core.uri import URI, parse_uri
 from .version import __version__
 
@@ -186,7 +187,7 @@ def _echo(parser: _Parser, args: argparse.Namespace) -> Exit:
 def _info(parser: _Parser, args: argparse.Namespace) -> Exit:
     lines = {
         "websock": __version__,
-        "codec": "pure Python",  # there is no other yet
+        "codec": "native" if ACCELERATED else f"pure Python ({REASON})",
         "Python": f"{platform.python_version()} ({platform.python_implementation()})",
         "platform": platform.platform(),
         "h11": importlib.metadata.version("h11"),

@@ -9,12 +9,17 @@ from typing import Any
 from hypothesis import strategies as st
 
 from websock.core import codec as python_codec
+from websock.core.accelerate import ACCELERATED
 from websock.core.closing import parse_close
 from websock.core.protocol import Protocol, State
 from websock.typing import Data
 
-# Every test of the codec runs over its twins. The native one joins the list when it is built.
+# Every test of the codec runs over its twins.
 CODECS: list[Any] = [python_codec]
+if ACCELERATED:
+    from websock._native import speedups
+
+    CODECS.append(speedups)
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from websock.core import codec as python_codec
 from websock.exceptions import LengthTooBig, PayloadTooBig, TooManyFragments
 from websock.spec import MAX_FRAGMENTS
 
@@ -221,7 +222,7 @@ def test_a_header_that_never_ends_keeps_little(codec: Any) -> None:
     decoder = codec.Decoder(lambda *_: None, masked=True, max_size=None)
     for octet in pieces(frame(PING, b"a" * 125, key=KEY)[:-1], [1]):
         decoder.decode(octet)
-    assert len(decoder._tail) == 130
+    assert len(decoder._tail if codec is python_codec else decoder.__getstate__()[13]) == 130
 
 
 # Time grows with the octets and not with their square.

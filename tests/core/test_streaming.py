@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from websock.core.codec import Fragment
 from websock.typing import Data
 
 from .frames import BINARY, CLOSE, CODECS, CONT, PING, TEXT, Stream, frame, pieces, sizes, streams
@@ -20,7 +21,7 @@ def decoder_of(codec: Any, masked: bool = False, max_size: int | None = None) ->
 
 
 def parts_of(codec: Any, entries: list[Any]) -> list[tuple[Data, bool]]:
-    assert all(type(entry) is codec.Fragment for entry in entries)
+    assert all(type(entry) is Fragment for entry in entries)
     return [(entry.data, entry.last) for entry in entries]
 
 
@@ -47,7 +48,7 @@ def test_parts_make_the_message(codec: Any, stream: Stream, sizes: list[int], wh
             assert not parts
             messages.append(entry)
             continue
-        assert type(entry) is codec.Fragment
+        assert type(entry) is Fragment
         parts.append(entry.data)
         if entry.last:
             kind = type(parts[0])

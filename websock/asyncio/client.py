@@ -18,9 +18,9 @@ from ..core.tls import client_context
 from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidHandshake, InvalidMessage
 from ..net.sockets import no_delay, not_connected, resolve
-from ..typing import HeadersLike, LoggerLike
+from ..typing import Data, HeadersLike, LoggerLike
 from ..version import USER_AGENT
-from .connection import Connection
+from .connection import Connection, check_callback
 
 __all__ = ["ClientConnection", "connect", "unix_connect"]
 
@@ -43,6 +43,9 @@ class connect:  # noqa: N801 - it is used like a function
 
     Args:
         uri: ``ws://``, ``wss://``, ``ws+unix:///path.sock:/resource`` or ``wss+unix://``.
+        on_message: called with connection and message, from the read that brought it and without a task: an ordinary
+            function, which sends with ``ws.send(...)`` and need not await that. When it raises, the connection is
+            closed with 1011. There is no ``recv`` beside it.
         origin: the Origin header.
         additional_headers: more fields for the request.
         user_agent_header: the User-Agent header; None for none.
@@ -70,6 +73,7 @@ class connect:  # noqa: N801 - it is used like a function
         self,
         uri: str | URI,
         *,
+        on_message: Callable[[ClientConnection, Data], object] | None = None,
         origin: str | None = None,
         additional_headers: HeadersLike | None = None,
         extra_headers: HeadersLike | None = None,
@@ -89,6 +93,8 @@ class connect:  # noqa: N801 - it is used like a function
     ) -> None:
         if proxy is not None:
             raise ValueError("proxies aren't supported yet: leave out proxy=")
+        check_callback(on_message)
+        self._on_message = on_message
         self._uri = parse_uri(uri)
         self._options = options_from(options, "connect()", _KEYWORDS)
         self._origin = origin
@@ -165,7 +171,7 @@ class connect:  # noqa: N801 - it is used like a function
         sock = self._sock or await self._connect(loop)
         no_delay(sock)
         sock.setblocking(False)
-        opening = _Opening(loop, self._handshake(), self._create_connection(loop, self._logger))
+        opening = _Opening(loop, self._handshake(), self._create_connection(loop, self._logger), self._on_message)
         try:
             await loop.create_connection(
                 lambda: opening,
@@ -236,8 +242,13 @@ class _Opening(asyncio.Protocol):
     """The opening handshake: ends with handing the transport to the connection."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, handshake: ClientHandshake, connection: ClientConnection
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handshake: ClientHandshake,
+        connection: ClientConnection,
+        on_message: Callable[[ClientConnection, Data], object] | None,
     ) -> None:
+        self._on_message = on_message
         self._handshake = handshake
         self._connection = connection
         self._result: asyncio.Future[ClientConnection] = loop.create_future()
@@ -295,4 +306,4 @@ class _Opening(asyncio.Protocol):
         connection.request = handshake.request
         connection.response = handshake.response
         self._result.set_result(connection)
-        connection.open(self._transport, handshake.protocol, handshake.leftover)
+        connection.open(self._transport, handshake.protocol, handshake.leftover, self._on_message)

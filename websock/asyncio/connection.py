@@ -1,28 +1,28 @@
 """The asyncio adapter of an open connection: a pump between a transport and the sans-IO `Protocol`.
 
-Strategy: the transport reads into one buffer for all connections of the event loop. What a read completes goes to the
-inbox, and the task that waits in ``recv`` runs inside that same callback (see `Waiter`); all that it and the protocol
-send meanwhile leaves in one write. ``send`` queues at once, so a cancelled send is sent wholly or not at all.
+What happens for every message is in ``pump.py``, or in its native twin; here is what happens now and then: opening and
+closing, pausing, timers, messages in parts, pings.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import inspect
 import sys
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterable
-from typing import Any, Literal, Self, overload
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, Self
 
 from ..core.broadcast import Broadcast, to_all
-from ..core.endpoint import Endpoint, code_for, converted
+from ..core.endpoint import NOT_OPEN, Endpoint, code_for, converted
 from ..core.inbox import Inbox
-from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
-from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
+from ..core.protocol import LINGER_TIME, Protocol, State
+from ..exceptions import ConcurrencyError, ConnectionClosed
 from ..spec import CloseCode
 from ..typing import Buffer, Data, LoggerLike
+from .pump import Pump
 from .shared import READ_SIZE, shared_of
-from .waiter import SENT, Sending, Waiter
 
 __all__ = ["Connection", "broadcast"]
 
@@ -33,54 +33,33 @@ _NOTHING: Any = object()
 # In these versions asyncio's writelines does not tell that the transport is full (CVE-2024-12254).
 _GATHERS = not ((3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2))
 
-_CORK = 2**16  # octets that may wait for the end of a read callback
-_TURN = 64  # messages that a task gets before the loop has its turn
 
-
-class Connection(Endpoint, asyncio.BufferedProtocol):
+class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
     """An open WebSocket connection.
 
     ``async for message in connection`` ends when the connection is closed normally and raises
     `ConnectionClosedError` otherwise. All methods belong to the event loop's thread.
     """
 
-    __slots__ = (
-        "__dict__", "__weakref__", "_burst", "_closed", "_corked", "_decoding", "_drained", "_inbox", "_loop", "_lost",
-        "_lost_by",
-        "_parts", "_pongs", "_reading_paused", "_shared", "_timer", "_tls", "_turn", "_waiter",
-        "_writing_paused", "transport",
-    )  # fmt: skip
-
-    transport: asyncio.Transport
-
     def __init__(self, loop: asyncio.AbstractEventLoop, logger: LoggerLike) -> None:
-        super().__init__(logger)
-        self._loop = loop
-        self._shared = shared_of(loop)
-        self._inbox = Inbox(None)
-        self._burst = 0  # messages taken since the consumer last waited
-        self._corked = False
-        self._reading_paused = False
-        self._writing_paused = False
-        self._parts = False  # a message is being sent in parts
-        self._tls = False
-        self._lost = False
-        self._lost_by: Exception | None = None
-        self._turn: asyncio.Handle | None = None
-        self._decoding: asyncio.Handle | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiter = Waiter(loop)
-        self._drained: collections.deque[asyncio.Future[None]] | None = None
-        self._closed: asyncio.Future[None] | None = None
-        self._pongs: set[asyncio.Future[float]] | None = None
+        super().__init__(loop, logger, shared_of(loop), Inbox(None), NOT_OPEN)
 
-    def open(self, transport: asyncio.Transport, protocol: Protocol, leftover: bytes) -> None:
+    def open(
+        self,
+        transport: asyncio.Transport,
+        protocol: Protocol,
+        leftover: bytes,
+        on_message: Callable[[Any, Data], object] | None = None,
+    ) -> None:
         """Take over the transport after the opening handshake, with the bytes that came behind it."""
         options = protocol.options
         self.transport = transport
         self._protocol = protocol
         self._inbox = Inbox(options.max_queue)
         self._tls = transport.get_extra_info("sslcontext") is not None
+        self._on_message = on_message
+        self._fd = _descriptor(transport)
+        self._unclean = True  # the handshake's last words may be in it
         transport.set_write_buffer_limits(high=options.write_limit)
         transport.set_protocol(self)
         self._tick()
@@ -90,38 +69,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             self._shared.view[: len(part)] = part
             self.buffer_updated(len(part))
 
-    # What the transport calls.
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._shared.view
-
-    def buffer_updated(self, nbytes: int) -> None:
-        protocol = self._protocol
-        shared = self._shared
-        messages = protocol.receive(shared.view[:nbytes])
-        if messages:
-            self._received(messages, nbytes)
-        elif protocol.unsettled is not None and not self._inbox:
-            protocol.settle()
-        if protocol.behind:
-            self._catch_up()
-        if shared.last is self:
-            self._flush()
-        else:
-            shared.last = self
-            shared.flush_later(self)
-        if protocol.state >= _ENDING:
-            self._waiter.wake()
-
-    def _received(self, messages: list[Data], octets: int) -> None:
-        """Put messages in the inbox, and let the task that waits for them run."""
-        inbox = self._inbox
-        if self._protocol.state is _OPEN or not inbox.overfull:  # else we are closing, and nobody reads
-            inbox.add(messages, octets + self._protocol.expanded)
-        if self._waiter.waiting:
-            self._resume()
-        if inbox and inbox.full and self._protocol.state is _OPEN:
-            self._pause_reading()
+    # What came.
 
     def _catch_up(self) -> None:
         """What came is not all decoded: read no more before it is, and go on when others have had their turn."""
@@ -154,14 +102,15 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         elif self._reading_paused:
             self._resume_reading()
 
-    def _resume(self) -> None:
-        """Let the waiting task run now, and collect what it sends into one write."""
-        self._turn = None
-        self._corked = True
-        try:
-            self._waiter.wake()
-        finally:
-            self._corked = False
+    def _ask_turn(self) -> None:
+        """Go on with the inbox when the loop has had its turn."""
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _callback_failed(self, error: Exception) -> None:
+        """As for a handler that raises: one traceback, and the connection is closed with 1011."""
+        self.logger.error("on_message failed", exc_info=error)
+        self._start_close(CloseCode.INTERNAL_ERROR, "")
 
     def _take_turn(self) -> None:
         self._resume()
@@ -186,6 +135,8 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
             self._timer = None
         self._writing_paused = False
         self._wake_drained()
+        if self._on_message is not None and self._inbox:
+            self._ask_turn()
         if self._pongs:
             for waiter in self._pongs:
                 if not waiter.done():
@@ -211,10 +162,12 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         self._flush()
         if not self._writing_paused:
             self._wake_drained()
+            if self._on_message is not None and self._inbox:
+                self._ask_turn()
 
     # The pump.
 
-    def _flush(self) -> None:
+    def _flush_rest(self) -> None:
         protocol = self._protocol
         if self._lost:
             protocol.outgoing()  # nobody takes it
@@ -222,6 +175,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         # While the transport is full all waits in the protocol, where Pongs are merged; what ends it goes out anyhow.
         if not self._writing_paused or protocol.state >= _ENDING:
             buffers = protocol.outgoing()
+            self._unclean = True
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
             elif buffers and _GATHERS:
@@ -283,74 +237,14 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
 
     # Receiving.
 
-    @overload
-    async def recv(self, decode: Literal[True]) -> str: ...
-    @overload
-    async def recv(self, decode: Literal[False]) -> bytes: ...
-    @overload
-    async def recv(self, decode: bool | None = None) -> Data: ...
-    async def recv(self, decode: bool | None = None) -> Data:
-        """The next message: ``str`` for text, ``bytes`` for binary (RFC 6455 section 5.6).
-
-        Cancelling it loses nothing. With `decode` True or False it is ``str`` or ``bytes`` whatever it was.
-
-        Raises:
-            ConnectionClosed: the connection is closed, and every message before that was returned.
-            ConcurrencyError: another task waits in ``recv`` or ``recv_streaming``.
-            UnicodeDecodeError: `decode` is True for bytes that are not UTF-8; the message is lost.
-        """
-        if not self._ready():
-            await self._arrival(False)
-        message = self._pop()
-        return message if decode is None else converted(message, decode)
-
-    def __aiter__(self) -> Connection:
-        return self
-
-    async def __anext__(self) -> Data:
-        inbox = self._inbox
-        # As _ready and _pop, without the calls: this runs for every message.
-        if len(inbox) > 1 and self._burst < _TURN and not inbox.streaming and not self._reading_paused:
-            self._burst += 1
-            message: Data = inbox.popleft()
-            return message
-        if not self._ready():
-            try:
-                await self._arrival(False)
-            except ConnectionClosedOK:
-                raise StopAsyncIteration from None
-        taken: Data = self._pop()
-        return taken
-
-    def _ready(self) -> bool:
-        inbox = self._inbox
-        return bool(inbox) and self._burst < _TURN and not inbox.streaming
-
-    def _pop(self) -> Any:
-        self._burst += 1
-        message = self._inbox.take()
-        if self._reading_paused:
-            self._read_on_if_low()
-        return message
-
     def _read_on_if_low(self) -> None:
         if self._inbox.low and self._protocol.unsettled is None:
             self._read_on()
 
-    async def _arrival(self, streaming: bool) -> None:
-        """Wait until the inbox has something, and it is this task's turn."""
-        waiter = self._waiter
-        if waiter.waiting or self._inbox.streaming is not streaming:
-            raise ConcurrencyError("another task is receiving from this connection")
-        while not self._inbox or self._burst >= _TURN:
-            if self._inbox:
-                # One task has had its share; without this a busy peer could keep all others from running.
-                if self._turn is None:
-                    self._turn = self._loop.call_soon(self._take_turn)
-            else:
-                self._come_back()
-            await waiter
-            self._burst = 0
+    def _refuse_receiver(self) -> None:
+        if self._on_message is not None:
+            raise ConcurrencyError("the messages of this connection go to on_message")
+        raise ConcurrencyError("another task is receiving from this connection")
 
     def _come_back(self) -> None:
         """The application has taken all messages and wants more: what was unsettled acts now."""
@@ -376,46 +270,6 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
 
     # Sending.
 
-    def send(
-        self,
-        message: str | Buffer | Iterable[str | Buffer] | AsyncIterable[str | Buffer],
-        *,
-        text: bool | None = None,
-        compress: bool | None = None,
-    ) -> Coroutine[Any, Any, None]:
-        """Send a message: ``str`` as text, bytes as binary, an (asynchronous) iterable of one of them in fragments.
-
-        The message is queued by the call itself; awaiting the result waits until the connection takes more
-        (``write_limit``) and tells whether the connection was open. A message in fragments is sent while it is
-        awaited; when it is cancelled or the iterable raises, the connection is failed with 1011, since half a
-        message must not look like a whole one. With `text`, bytes are sent as text or ``str`` as binary. Where
-        compression was agreed on (RFC 7692), `compress` overrules its settings for this message.
-
-        Raises:
-            ConnectionClosed: when awaited: the connection is closed or closing.
-            TypeError: not something that can be sent.
-            ValueError: `text` is true and the bytes are not UTF-8.
-        """
-        if isinstance(message, WHOLE):
-            protocol = self._protocol
-            if self._lost:
-                return Sending(self._closed_error)
-            try:
-                protocol.send(message, text=text, compress=compress)
-            except ConnectionClosed:
-                return Sending(self._closed_error)
-            except Exception:
-                self._flush()  # an extension that fails ends the connection
-                raise
-            if not self._corked or protocol.queued > _CORK:
-                self._flush()
-            return Sending(self._drain) if self._writing_paused or self._parts else SENT
-        if isinstance(message, AsyncIterable):
-            return self._send_parts(message, text, compress)
-        if isinstance(message, Iterable) and not hasattr(message, "keys"):
-            return self._send_parts(_asynchronously(message), text, compress)
-        raise TypeError(f"a message is str, bytes-like or an iterable of them, not {type(message).__name__}")
-
     async def _closed_error(self) -> None:
         raise self._why_closed()
 
@@ -432,7 +286,9 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
                     waiter.set_result(None)
             self._drained = None
 
-    async def _send_parts(self, parts: AsyncIterable[str | Buffer], text: bool | None, compress: bool | None) -> None:
+    async def _send_parts(
+        self, parts: AsyncIterable[str | Buffer] | Iterable[str | Buffer], text: bool | None, compress: bool | None
+    ) -> None:
         while self._parts:
             await self._drain()
         protocol = self._protocol
@@ -442,7 +298,7 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         begun = False
         try:
             held: Any = _NOTHING  # one part is kept back, since the last one must say so
-            async for part in parts:
+            async for part in parts if isinstance(parts, AsyncIterable) else _asynchronously(parts):
                 if held is not _NOTHING:
                     protocol.send_part(held, last=False, text=text, compress=compress)
                     begun = True
@@ -569,6 +425,25 @@ class Connection(Endpoint, asyncio.BufferedProtocol):
         return self.transport.get_extra_info("peername")
 
 
+def check_callback(on_message: object) -> None:
+    """Refuse what cannot be `on_message`.
+
+    Raises:
+        TypeError: not a function, or a coroutine function: nobody would await it.
+    """
+    if on_message is not None and (not callable(on_message) or inspect.iscoroutinefunction(on_message)):
+        raise TypeError(f"on_message must be an ordinary function, not {on_message!r}")
+
+
+def _descriptor(transport: asyncio.Transport) -> int:
+    """Of a socket whose octets are ours alone, so that they may be written past the transport; else -1."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or transport.get_extra_info("sslcontext") is not None or sys.platform == "win32":
+        return -1
+    descriptor: int = sock.fileno()
+    return descriptor
+
+
 def end_writing(transport: asyncio.Transport) -> None:
     """``write_eof`` that takes it lightly when the peer has reset the connection."""
     try:
@@ -590,7 +465,7 @@ class _Parts(AsyncIterator[Data]):
         if self._state == "ended":
             raise StopAsyncIteration
         if connection._waiter.waiting:
-            raise ConcurrencyError("another task is receiving from this connection")
+            connection._refuse_receiver()
         if self._state == "new":
             connection._inbox.start_stream(connection._protocol)
             self._state = "running"

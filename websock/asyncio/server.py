@@ -19,9 +19,9 @@ from ..exceptions import InvalidHandshake, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.sockets import BACK_OFF, listen_tcp, listen_unix, no_delay
 from ..spec import CloseCode
-from ..typing import LoggerLike
+from ..typing import Data, LoggerLike
 from ..version import SERVER
-from .connection import Connection, broadcast, end_writing
+from .connection import Connection, broadcast, check_callback, end_writing
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
 
@@ -42,6 +42,7 @@ class ServerConnection(Connection):
 
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
+OnMessage = Callable[[ServerConnection, Data], object]
 ProcessRequest = Callable[[ServerConnection, Request], "Awaitable[Response | None] | Response | None"]
 ProcessResponse = Callable[[ServerConnection, Request, Response], "Awaitable[Response | None] | Response | None"]
 SelectSubprotocol = Callable[[ServerConnection, Sequence[str]], "str | None"]
@@ -58,7 +59,10 @@ class serve:  # noqa: N801 - it is used like a function
     `handler` gets each connection; when it returns the connection is closed with 1000, when it raises with 1011.
 
     Args:
-        handler: a coroutine function.
+        handler: a coroutine function; None with `on_message`, if there is nothing else to do for a connection.
+        on_message: called with connection and message, from the read that brought it and without a task: an ordinary
+            function. What it sends, it sends with ``ws.send(...)`` and need not await; a peer that does not take what
+            is sent to it is not read from. When it raises, the connection is closed with 1011.
         host, port: where to listen; host None is every address, port 0 any free one.
         sock: a listening socket to use instead.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
@@ -82,10 +86,11 @@ class serve:  # noqa: N801 - it is used like a function
 
     def __init__(
         self,
-        handler: Handler,
+        handler: Handler | None,
         host: str | Sequence[str] | None = None,
         port: int | None = None,
         *,
+        on_message: OnMessage | None = None,
         sock: socket.socket | None = None,
         ssl: ssl_module.SSLContext | None = None,
         origins: Origins = SAME_ORIGIN,
@@ -101,8 +106,9 @@ class serve:  # noqa: N801 - it is used like a function
         start_serving: bool = True,
         **options: Unpack[OptionKeywords],
     ) -> None:
+        check_callback(on_message)
         service = Service(
-            handler=handler,
+            handler=_until_closed if handler is None and on_message is not None else cast("Handler", handler),
             options=options_from({**options, "origins": origins}, "serve()", _KEYWORDS),
             logger=logger or default_logger("server"),
             process_request=process_request,
@@ -110,7 +116,7 @@ class serve:  # noqa: N801 - it is used like a function
             select_subprotocol=select_subprotocol,
             server_header=server_header,
         )
-        self._server = Server(service, create_connection, ssl)
+        self._server = Server(service, create_connection, ssl, on_message)
         self._start_serving = start_serving
         hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
 
@@ -144,7 +150,11 @@ class serve:  # noqa: N801 - it is used like a function
 _KEYWORDS = tuple(serve.__init__.__annotations__)
 
 
-def unix_serve(handler: Handler, path: str | os.PathLike[str], **options: Any) -> serve:
+async def _until_closed(connection: ServerConnection) -> None:
+    await connection.wait_closed()
+
+
+def unix_serve(handler: Handler | None, path: str | os.PathLike[str], **options: Any) -> serve:
     """Serve on a Unix socket: as `serve`. A dead server's file is replaced, ours removed at the end."""
     opening = serve(handler, **options)
     opening._listen = lambda: [listen_unix(path)]
@@ -155,8 +165,13 @@ class Server:
     """A running server: what `serve` gives."""
 
     def __init__(
-        self, service: Service, create_connection: type[ServerConnection], ssl: ssl_module.SSLContext | None
+        self,
+        service: Service,
+        create_connection: type[ServerConnection],
+        ssl: ssl_module.SSLContext | None,
+        on_message: OnMessage | None = None,
     ) -> None:
+        self._on_message = on_message
         self.service = service
         self.logger = service.logger
         self.create_connection = create_connection
@@ -442,7 +457,7 @@ class _Opening(asyncio.Protocol):
         self._end()
         transport.writelines(handshake.outgoing())
         transport.resume_reading()  # before what may pause it again: the loop reads when we are done
-        connection.open(transport, handshake.protocol, handshake.leftover)
+        connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
             connection._start_close(CloseCode.GOING_AWAY, "")
         del handshake, self  # a connection may stay open for days

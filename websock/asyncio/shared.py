@@ -1,12 +1,15 @@
-"""What the connections of one event loop have in common."""
+"""What the connections of one event loop have in common; and which twins are in use."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-__all__ = ["READ_SIZE", "Shared", "shared_of"]
+from ..core.accelerate import ACCELERATED
+from .waiter import SENT, Waiter
+
+__all__ = ["READ_SIZE", "SENT", "Shared", "Waiter", "shared_of"]
 
 READ_SIZE: Final = 2**18  # octets of the read buffer
 
@@ -27,11 +30,11 @@ class Shared:
 
     __slots__ = ("_loop", "_waiting", "last", "view")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
         self._loop = weakref.ref(loop)
         self._waiting: list[Flushable] = []
         self.last: object = None  # the one that was read last
-        self.view = memoryview(bytearray(READ_SIZE))  # what is in it is consumed before the loop goes on
+        self.view = memoryview(bytearray(size))  # what is in it is consumed before the loop goes on
 
     def flush_later(self, connection: Flushable) -> None:
         """Write what `connection` has to send when every connection of this turn was read."""
@@ -45,11 +48,18 @@ class Shared:
             connection._flush()
 
 
+if ACCELERATED and not TYPE_CHECKING:
+    from .._native import speedups
+
+    Shared = speedups.Shared
+    Waiter = speedups.Waiter
+    SENT = speedups.SENT
+
 _shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Shared] = weakref.WeakKeyDictionary()
 
 
 def shared_of(loop: asyncio.AbstractEventLoop) -> Shared:
     shared = _shared.get(loop)
     if shared is None:
-        shared = _shared[loop] = Shared(loop)
+        shared = _shared[loop] = Shared(loop, READ_SIZE)
     return shared

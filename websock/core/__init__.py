@@ -7,11 +7,10 @@ buffers, in one file.
 from ..datastructures import Headers
 from ..frames import Close
 from ..http11 import Request, Response
-from .codec import Decoder, encode
+from .accelerate import Decoder, apply_mask, encode
 from .deflate import Deflate
 from .extensions import Extension, Transform
 from .handshake import ClientHandshake, ServerHandshake
-from .masking import apply_mask
 from .options import SAME_ORIGIN, Options
 from .protocol import Protocol, State
 from .uri import URI, parse_uri

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ..spec import Opcode
 from ..typing import Buffer
-from .codec import encode
+from .accelerate import encode
 from .endpoint import Endpoint
 from .extensions import bits_of
 from .protocol import Protocol, State, payload_of

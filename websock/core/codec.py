@@ -1,4 +1,4 @@
-"""Bytes to messages and messages to bytes (RFC 6455 section 5), in pure Python.
+"""Bytes to messages and messages to bytes (RFC 6455 section 5), in pure Python: the twin of ``_native/codec.c``.
 
 Strategy: one call for each read, which returns a list of what the user asked for, ``str`` and ``bytes``, and makes no
 other object. Nearly every frame is a whole message of at most 125 octets and takes the short way in `Decoder.decode`.
@@ -37,13 +37,13 @@ _PASS_THROUGH = 4096
 
 # Octets of a large payload that are unmasked at a time, and that go through extensions at a time.
 _STEP = 2**16
-_SMALL_STEP = 2**12
+SMALL_STEP = 2**12
 
 # Octets that extensions may make of what one call brought: compressed data can inflate a thousand times.
-_AT_ONCE = 2**20
+AT_ONCE = 2**20
 
 # The first two octets of a whole unmasked message of up to 125 octets, by opcode and size.
-_SHORT = {opcode: [bytes((FIN | opcode, size)) for size in range(126)] for opcode in (_TEXT, _BINARY)}
+SHORT = {opcode: [bytes((FIN | opcode, size)) for size in range(126)] for opcode in (_TEXT, _BINARY)}
 
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -58,7 +58,7 @@ class Fragment:
         self.last = last
 
 
-class _Assembly:
+class Assembly:
     """The message that is being received: a growing byte string, never a list of pieces.
 
     Args:
@@ -111,10 +111,10 @@ class _Assembly:
         try:
             self._utf8.decode(chunk, final)
         except UnicodeDecodeError as error:
-            raise invalid_text(error) from None
+            raise invalid_text(error.reason) from None
         begun = self._utf8.getstate()[0]
         if len(begun) == 2 and begun[0] == 0xED and begun[1] > 0x9F:  # a surrogate, which CPython sees one octet later
-            raise InvalidUTF8("invalid UTF-8 in a text message: surrogate")
+            raise invalid_text("invalid continuation byte")
 
     def take_bytes(self) -> bytes:
         """What has come since the last take."""
@@ -134,12 +134,16 @@ class _Assembly:
         return data.decode()
 
 
-def invalid_text(error: UnicodeDecodeError) -> InvalidUTF8:
-    return InvalidUTF8(f"invalid UTF-8 in a text message: {error.reason}")
+def invalid_text(reason: str) -> InvalidUTF8:
+    return InvalidUTF8(f"invalid UTF-8 in a text message: {reason}")
 
 
 def too_big(max_size: int) -> PayloadTooBig:
     return PayloadTooBig(f"message of more than {max_size} bytes")
+
+
+def too_many_fragments() -> TooManyFragments:
+    return TooManyFragments(f"more than {MAX_FRAGMENTS} fragments")
 
 
 def extension_failed(error: Exception) -> ProtocolError:
@@ -207,7 +211,7 @@ class Decoder:
         self._pipeline = pipeline
         self._kinds = _PLAIN if pipeline is None else _kinds(pipeline)
         self._tail = b""
-        self._assembly: _Assembly | None = None
+        self._assembly: Assembly | None = None
         self._remaining = 0  # octets of the present data frame that have not come
         self._fin = False  # whether the present data frame ends its message
         self._key = b""  # its masking key, turned to where its next octet is
@@ -272,11 +276,11 @@ class Decoder:
                             try:
                                 append(payload.decode())
                             except UnicodeDecodeError as error:
-                                raise invalid_text(error) from None
+                                raise invalid_text(error.reason) from None
                         else:
                             append(payload)
                         position = stop
-                        if transforms and self.expanded > _AT_ONCE:
+                        if transforms and self.expanded > AT_ONCE:
                             break
                         continue
                 after = self._frame(data, position, end, messages)
@@ -285,12 +289,12 @@ class Decoder:
                 if after < 0:
                     break
                 position = after
-                if self._remaining or self.expanded > _AT_ONCE:
+                if self._remaining or self.expanded > AT_ONCE:
                     break
                 plain = self._assembly is None and not self._streaming
             if position < end:
                 self._tail = data[position:]
-                self.behind = self.expanded > _AT_ONCE
+                self.behind = self.expanded > AT_ONCE
             if self._streaming and (part := self._part()) is not None:
                 append(part)  # type: ignore[arg-type]  # only after stream(), whose caller expects it
         except ProtocolError as failure:
@@ -338,7 +342,7 @@ class Decoder:
             if self._max_size is not None and len(data) > self._max_size:
                 raise too_big(self._max_size)
         else:
-            assembly = _Assembly(False, self._max_size, transforms)
+            assembly = Assembly(False, self._max_size, transforms)
             assembly.extend(pieces, True)
             data = assembly.take_bytes()
         self.expanded += len(data)
@@ -380,11 +384,11 @@ class Decoder:
                 self.stop()
             return stop
         if assembly is None:
-            self._assembly = _Assembly(opcode == _TEXT, self._max_size, transforms)
+            self._assembly = Assembly(opcode == _TEXT, self._max_size, transforms)
         else:
             assembly.fragments += 1
             if assembly.fragments > MAX_FRAGMENTS:
-                raise TooManyFragments(f"more than {MAX_FRAGMENTS} fragments")
+                raise too_many_fragments()
         self._fin = bool(first & FIN)
         self._key = key
         self._remaining = length
@@ -415,7 +419,7 @@ class Decoder:
         assembly = self._assembly
         assert assembly is not None  # noqa: S101 - for the type checker
         stop = min(end, start + self._remaining)
-        step = _SMALL_STEP if assembly.transforms else _STEP
+        step = SMALL_STEP if assembly.transforms else _STEP
         size = assembly.size
         while True:
             chunk = data[start : min(stop, start + step)]
@@ -430,7 +434,7 @@ class Decoder:
             if assembly.transforms:
                 self.expanded += assembly.size - size
                 size = assembly.size
-            if start >= stop or self.expanded > _AT_ONCE:
+            if start >= stop or self.expanded > AT_ONCE:
                 break
         if self._remaining:
             return start
@@ -455,8 +459,8 @@ def encode(
     if isinstance(payload, memoryview):
         payload = octets_of(payload)
     size = len(payload)
-    if size < 126 and not masked and fin and opcode in _SHORT and not rsv:
-        return (_SHORT[opcode][size] + payload,)
+    if size < 126 and not masked and fin and opcode in SHORT and not rsv:
+        return (SHORT[opcode][size] + payload,)
     first = opcode | rsv | (FIN if fin else 0)
     mask_bit = MASK if masked else 0
     if size < 126:

@@ -28,11 +28,11 @@ class _NotOpen:
         raise InvalidState("the opening handshake isn't finished")
 
 
-_NOT_OPEN: Any = _NotOpen()
+NOT_OPEN: Any = _NotOpen()
 
 
 class Endpoint:
-    """The attributes of a connection; the adapters add what does I/O.
+    """The attributes of a connection; the adapters add what does I/O, and keep its fields in slots of theirs.
 
     Attributes:
         request: the opening request.
@@ -40,10 +40,8 @@ class Endpoint:
         logger: where this connection logs.
     """
 
-    __slots__ = ("_id", "_protocol", "logger", "request", "response")
-
     def __init__(self, logger: LoggerLike) -> None:
-        self._protocol: Protocol = _NOT_OPEN
+        self._protocol: Protocol = NOT_OPEN
         self._id: uuid.UUID | None = None
         self.request: Request | None = None
         self.response: Response | None = None

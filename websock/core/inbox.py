@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterable
 from typing import Any, Final
 
 from ..exceptions import ConcurrencyError
 from ..typing import Data
+from .accelerate import Queue
 from .codec import Fragment
 from .protocol import Protocol
 
@@ -16,7 +16,7 @@ __all__ = ["Inbox"]
 BACKLOG: Final = 2**22  # received octets that may wait, whatever the number of messages
 
 
-class Inbox(collections.deque[Any]):
+class Inbox(Queue):
     """A queue of messages, and of `Fragment` parts while one is streamed.
 
     Args:
@@ -26,16 +26,13 @@ class Inbox(collections.deque[Any]):
         streaming: a consumer takes the next message in parts.
     """
 
-    __slots__ = ("_begun", "_joining", "_limit", "_octets", "_skip", "streaming")
+    __slots__ = ("_begun", "_joining", "_skip")
 
     def __init__(self, limit: int | None) -> None:
-        super().__init__()
-        self._limit = limit
-        self._octets = 0  # received since the inbox was empty
+        super().__init__(limit, BACKLOG)
         self._skip = False  # drop the parts of a message whose stream was abandoned
         self._joining: list[Any] | None = None  # parts of a message that is to be whole after all
         self._begun = False  # a part of the streamed message was taken
-        self.streaming = False
 
     def add(self, items: Iterable[Any], octets: int) -> None:
         """Put in what one read brought: the messages, and how many octets it had."""
@@ -44,31 +41,21 @@ class Inbox(collections.deque[Any]):
         if self._joining is not None:
             items = self._joined(items)
         if not self:
-            self._octets = 0
+            self.octets = 0
         self.extend(items)
-        self._octets += octets
-
-    def take(self) -> Any:
-        """The next item; there must be one."""
-        item = self.popleft()
-        if not self:
-            self._octets = 0
-        return item
-
-    @property
-    def full(self) -> bool:
-        """Reading should pause."""
-        return bool(self) and (self._octets > BACKLOG or (self._limit is not None and len(self) > self._limit))
+        self.octets += octets
+        if self.special:
+            self._mark()
 
     @property
     def overfull(self) -> bool:
         """What comes now has to be dropped: reading cannot pause, since we wait for the peer's Close."""
-        return bool(self) and self._octets > BACKLOG
+        return bool(self) and self.octets > BACKLOG
 
     @property
     def low(self) -> bool:
         """Reading can go on after a pause: well below the limit, so that it does not pause again at once."""
-        return not self or (self._octets <= BACKLOG and self._limit is not None and len(self) <= self._limit // 4)
+        return not self or (self.octets <= BACKLOG and self.limit >= 0 and len(self) <= self.limit // 4)
 
     def start_stream(self, protocol: Protocol) -> None:
         """The next message is to come in parts.
@@ -84,6 +71,7 @@ class Inbox(collections.deque[Any]):
             # The message that an earlier stream left comes in parts again, first what is here already.
             parts, self._joining = self._joining, None
             self.append(Fragment(parts[0][:0].join(parts), False))
+            self._mark()
         elif not self and not self._skip and (part := protocol.stream(True)) is not None:
             self.append(part)
 
@@ -101,7 +89,7 @@ class Inbox(collections.deque[Any]):
         if not self.streaming:
             return
         self.streaming = False
-        items = list(self)
+        items = self.take_all()
         if self._begun:
             self._skip = True
             items = self._without_skipped(items)
@@ -111,8 +99,11 @@ class Inbox(collections.deque[Any]):
             elif not self._skip:  # else the parts of a message left earlier still come
                 protocol.stream(False)
             items = self._joined(items)
-        self.clear()
         self.extend(items)
+        self._mark()
+
+    def _mark(self) -> None:
+        self.special = self._skip or self._joining is not None
 
     def _joined(self, items: Iterable[Any]) -> list[Any]:
         """The items, with the parts of a message put together when the last one is here."""

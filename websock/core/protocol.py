@@ -27,8 +27,9 @@ from ..exceptions import (
 )
 from ..spec import MAX_CONTROL, CloseCode, Opcode
 from ..typing import Buffer, Data
+from .accelerate import Decoder, encode
 from .closing import Close, close_for, parse_close, serialize_close
-from .codec import Decoder, Fragment, encode
+from .codec import SHORT, Fragment
 from .extensions import Pipeline, Transform, bits_of, encode_through
 from .options import Options
 
@@ -116,7 +117,7 @@ class Protocol:
     """
 
     __slots__ = (
-        "_answered", "_cause", "_close_due", "_decode", "_decoder", "_eof", "_heard", "_held",
+        "_answered", "_cause", "_close_due", "_decoder", "_eof", "_heard", "_held",
         "_keepalive_ping", "_last_pong", "_out", "_part_opcode", "_part_transforms", "_part_utf8", "_paused_at",
         "_ping_due", "_pings", "_pong_due", "_pong_of", "_pongs", "_received_first", "_server", "_settle_due",
         "close_received", "close_sent", "latency", "masks", "options", "pipeline", "queued", "state", "subprotocol",
@@ -147,7 +148,6 @@ class Protocol:
         self._server = server
         self.masks = not server
         self._decoder = Decoder(self._on_control, masked=server, max_size=self.options.max_size, pipeline=pipeline)
-        self._decode = self._decoder.decode
         self._out: list[Buffer] = []
         self._held: list[_Whole | tuple[Buffer, ...]] = []  # messages, or encoded ones, behind one in parts
         self._part_opcode = 0  # opcode of the fragmented message that we are sending, 0 without one
@@ -178,14 +178,20 @@ class Protocol:
         there is more in it: call with no bytes to go on, once there is room for more messages.
         """
         self._heard = True
-        messages = self._decode(data)
+        decoder = self._decoder
+        messages = decoder.decode(data)
+        if self._answered or decoder.failure is not None or self._eof:
+            self._decoded()
+        return messages
+
+    def _decoded(self) -> None:
+        """What there is to do after something was decoded; the native half of a connection decodes by itself."""
         if self._answered:
             self._tell_answered()
         if self._decoder.failure is not None and self.state < State.ENDING and self.unsettled is None:
             self._unsettle(self._decoder.failure)
         if self._eof and self.unsettled is None and not self._decoder.behind and self.state is not State.CLOSED:
             self._closed(_Step.EOF)
-        return messages
 
     @property
     def behind(self) -> bool:
@@ -306,8 +312,12 @@ class Protocol:
         if self._part_opcode or self.pipeline is not None:
             self.send_payload(opcode, payload, compress)
             return
-        self._out += encode(opcode, payload, masked=self.masks)
-        self.queued += len(payload) + 14
+        size = len(payload)
+        if size < 126 and not self.masks:  # as encode, without the call
+            self._out.append(SHORT[opcode][size] + payload)
+        else:
+            self._out += encode(opcode, payload, masked=self.masks)
+        self.queued += size + 14
 
     def send_payload(self, opcode: int, payload: Buffer, compress: bool | None) -> None:
         """Queue one message of which all is known to be right; what extensions make of it, they make now.

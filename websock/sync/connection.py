@@ -48,9 +48,9 @@ class Connection(Endpoint):
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_changed", "_eof", "_inbox", "_looked", "_parts", "_parts_owner", "_reading",
+        "_changed", "_eof", "_id", "_inbox", "_looked", "_parts", "_parts_owner", "_protocol", "_reading",
         "_receiving", "_shut", "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing",
-        "local_address", "remote_address",
+        "local_address", "logger", "remote_address", "request", "response",
     )  # fmt: skip
 
     def __init__(self, logger: LoggerLike, stream: Stream, tls: TLS | None = None) -> None:

@@ -1,0 +1,852 @@
+/* The hot half of an asyncio connection: the twin of asyncio/pump.py, with the same methods.
+ *
+ * Here is what happens for every read and every message: the callbacks of the transport, `recv`, iteration, `send`, and
+ * collecting what is sent. All else is in asyncio/connection.py, and is called by name. Fields of the Protocol are read
+ * in their slots, whose offsets `bind` looks up. */
+#include "native.h"
+#include <structmember.h>
+#ifndef _WIN32
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#endif
+
+enum { TURN = 64, CORK = 65536, LARGE = 16384, DIRECT = 32768 };
+
+/* Shared: what the connections of one event loop have in common. */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *loop; /* a weak reference */
+    PyObject *view, *buffer, *last, *waiting, *weakrefs;
+} Shared;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *id, *logger, *request, *response, *protocol;
+    PyObject *transport, *loop, *turn, *decoding, *timer, *drained, *closed, *pongs, *on_message, *lost_by;
+    Shared *shared;
+    Queue *inbox;
+    Waiter *waiter;
+    Decoder *decoder;       /* the protocol's */
+    unsigned char *out;     /* frames that wait for the end of a callback */
+    unsigned char *direct;  /* where the present read goes, if not to the shared buffer */
+    PyObject *collected;    /* what a read brought, when the inbox must look at it */
+    size_t out_size, out_capacity;
+    int fd, burst;
+    char corked, reading_paused, writing_paused, parts, tls, lost, unclean, dropping;
+} Pump;
+
+static PyObject *ProtocolClass, *OPEN, *ENDING, *CLOSED, *converted, *ConnectionClosedOK;
+static struct { Py_ssize_t state, out, part_opcode, pipeline, wants_tick, wants_eof, wants_close, unsettled, heard, eof, masks; } at;
+static PyObject *names[16];
+enum { PAUSE_READING, CATCH_UP, READ_ON_IF_LOW, COME_BACK, ASK_TURN, FLUSH_REST, SEND_SLOW, REFUSE_RECEIVER, FAILED,
+       DECODED, SETTLE, IS_CLOSING, BUFFER_SIZE, WRITE, ADD, SENDING };
+static const char *const name_texts[] = {
+    "_pause_reading", "_catch_up", "_read_on_if_low", "_come_back", "_ask_turn", "_flush_rest", "_send_slow",
+    "_refuse_receiver", "_callback_failed", "_decoded", "settle", "is_closing", "get_write_buffer_size", "write", "add",
+    "_sending"};
+
+#define FIELD(pump, name) (*(PyObject **)((char *)(pump)->protocol + at.name))
+
+static int call(void *self, int name) {
+    PyObject *result = PyObject_CallMethodNoArgs(self, names[name]);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int calls_back(Pump *self) { return self->on_message != NULL && self->on_message != Py_None; }
+static int is_open(Pump *self) { return self->decoder != NULL && FIELD(self, state) == OPEN; }
+static int is_ending(Pump *self) {
+    return self->decoder != NULL && (FIELD(self, state) == ENDING || FIELD(self, state) == CLOSED);
+}
+
+/* Writing. */
+
+static int usable(Pump *self) {
+    PyObject *closing = PyObject_CallMethodNoArgs(self->transport, names[IS_CLOSING]);
+    Py_XDECREF(closing);
+    if (closing != Py_False) return closing == NULL ? -1 : 0;
+    if (self->unclean) { /* the transport may have something of ours, which must go first */
+        PyObject *size = PyObject_CallMethodNoArgs(self->transport, names[BUFFER_SIZE]);
+        if (size == NULL) return -1;
+        self->unclean = PyObject_IsTrue(size) != 0;
+        Py_DECREF(size);
+    }
+    return !self->unclean;
+}
+
+/* Write what is collected, and behind it `more`. */
+static int write_out(Pump *self, const unsigned char *more, size_t more_size) {
+    size_t size = self->out_size, done = 0;
+    if (size + more_size == 0) return 0;
+#ifndef _WIN32
+    if (self->fd >= 0) {
+        int direct = usable(self);
+        if (direct < 0) return -1;
+        if (direct) {
+            struct iovec buffers[2] = {{self->out, size}, {(void *)more, more_size}};
+            struct msghdr message = {.msg_iov = size ? buffers : buffers + 1, .msg_iovlen = size && more_size ? 2 : 1};
+#ifdef MSG_NOSIGNAL
+            ssize_t sent_now = sendmsg(self->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+#else
+            ssize_t sent_now = sendmsg(self->fd, &message, MSG_DONTWAIT);
+#endif
+            if (sent_now > 0) done = (size_t)sent_now; /* an error comes back when the transport tries */
+        }
+    }
+#endif
+    unsigned char *out = self->out;
+    self->out = NULL; /* what writing calls may send again */
+    self->out_size = self->out_capacity = 0;
+    int result = 0;
+    if (done < size + more_size) {
+        PyObject *rest = PyBytes_FromStringAndSize(NULL, size + more_size - done);
+        if (rest != NULL) {
+            char *to = PyBytes_AS_STRING(rest);
+            size_t from_out = done < size ? size - done : 0, skipped = done < size ? 0 : done - size;
+            memcpy(to, out + done, from_out);
+            if (more_size) memcpy(to + from_out, more + skipped, more_size - skipped);
+            self->unclean = 1;
+            PyObject *written = PyObject_CallMethodOneArg(self->transport, names[WRITE], rest);
+            Py_DECREF(rest);
+            Py_XDECREF(written);
+            if (written == NULL) result = -1;
+        } else {
+            result = -1;
+        }
+    }
+    PyMem_Free(out);
+    return result;
+}
+
+static int flush(Pump *self) {
+    if (self->lost) {
+        self->out_size = 0;
+        return self->decoder != NULL && PyList_GET_SIZE(FIELD(self, out)) ? call(self, FLUSH_REST) : 0;
+    }
+    if (self->out_size && write_out(self, NULL, 0) < 0) return -1;
+    if (self->decoder == NULL) return 0;
+    if ((PyList_GET_SIZE(FIELD(self, out)) && (!self->writing_paused || is_ending(self)))
+        || FIELD(self, wants_tick) == Py_True || FIELD(self, wants_eof) == Py_True
+        || FIELD(self, wants_close) == Py_True || (self->reading_paused && FIELD(self, state) != OPEN))
+        return call(self, FLUSH_REST);
+    return 0;
+}
+
+static unsigned char *reserve_out(Pump *self, size_t more) {
+    size_t need = self->out_size + more;
+    if (need > self->out_capacity) {
+        size_t capacity = self->out_capacity ? 2 * self->out_capacity : 1024;
+        if (capacity < need) capacity = need;
+        unsigned char *out = PyMem_Realloc(self->out, capacity);
+        if (out == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        self->out = out;
+        self->out_capacity = capacity;
+    }
+    return self->out + self->out_size;
+}
+
+/* 1: queued, perhaps written; 0: not the short way; -1: exception. */
+static int send_quickly(Pump *self, PyObject *message) {
+    if (self->decoder == NULL || self->lost || self->parts || self->writing_paused || FIELD(self, state) != OPEN
+        || FIELD(self, pipeline) != Py_None || PyList_GET_SIZE(FIELD(self, out))
+        || PyObject_IsTrue(FIELD(self, part_opcode)))
+        return 0;
+    const unsigned char *payload;
+    Py_ssize_t size;
+    PyObject *encoded = NULL;
+    int first;
+    if (PyUnicode_CheckExact(message)) {
+        first = 0x80 | TEXT;
+        if (PyUnicode_IS_COMPACT_ASCII(message)) {
+            payload = PyUnicode_1BYTE_DATA(message);
+            size = PyUnicode_GET_LENGTH(message);
+        } else {
+            if ((encoded = PyUnicode_AsUTF8String(message)) == NULL) return -1;
+            payload = (unsigned char *)PyBytes_AS_STRING(encoded);
+            size = PyBytes_GET_SIZE(encoded);
+        }
+    } else if (PyBytes_CheckExact(message)) {
+        first = 0x80 | BINARY;
+        payload = (unsigned char *)PyBytes_AS_STRING(message);
+        size = PyBytes_GET_SIZE(message);
+    } else {
+        return 0;
+    }
+    int masked = FIELD(self, masks) == Py_True, result = -1, apart = !masked && size >= LARGE;
+    unsigned char *to = reserve_out(self, MAX_HEADER + (apart ? 0 : size));
+    if (to != NULL) {
+        size_t header = frame_header(to, first, size, masked);
+        if (!masked) {
+            if (!apart) memcpy(to + header, payload, size);
+            result = 1;
+        } else if (new_key(to + header) == 0) {
+            header += 4;
+            mask_copy(to + header, payload, size, to + header - 4, 0);
+            result = 1;
+        }
+        if (result == 1) {
+            self->out_size += header + (apart ? 0 : size);
+            if (apart ? write_out(self, payload, size) < 0 : 0) result = -1;
+            if (result == 1 && (!self->corked || self->out_size > CORK) && flush(self) < 0) result = -1;
+        }
+    }
+    Py_XDECREF(encoded);
+    return result;
+}
+
+static PyObject *pump_send(Pump *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
+    if (count == 1 && keywords == NULL) {
+        int result = send_quickly(self, args[0]);
+        if (result < 0) return NULL;
+        if (result) {
+            if (self->writing_paused) return PyObject_CallMethodNoArgs((PyObject *)self, names[SENDING]);
+            return Py_NewRef(sent);
+        }
+    }
+    PyObject *slow = PyObject_GetAttr((PyObject *)self, names[SEND_SLOW]);
+    if (slow == NULL) return NULL;
+    PyObject *result = PyObject_Vectorcall(slow, args, count, keywords);
+    Py_DECREF(slow);
+    return result;
+}
+
+static PyObject *pump_flush(Pump *self, PyObject *Py_UNUSED(unused)) {
+    if (flush(self) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Receiving. */
+
+static int popped(Pump *self) {
+    self->burst++;
+    return self->reading_paused ? call(self, READ_ON_IF_LOW) : 0;
+}
+
+static int settle_if_idle(Pump *self) {
+    if (FIELD(self, unsettled) == Py_None || self->inbox->count) return 0;
+    return call(self->protocol, SETTLE);
+}
+
+/* Each message to the callback, for as long as the peer takes what that sends. */
+static int call_back(Pump *self) {
+    self->burst = 0;
+    while (self->inbox->count && !self->writing_paused && !self->inbox->streaming) {
+        if (self->burst >= TURN) return call(self, ASK_TURN);
+        PyObject *message = queue_pop(self->inbox);
+        if (message == NULL) return -1;
+        PyObject *arguments[] = {(PyObject *)self, message};
+        PyObject *result = PyObject_Vectorcall(self->on_message, arguments, 2, NULL);
+        Py_DECREF(message);
+        if (result == NULL) {
+            PyObject *type, *error, *traceback;
+            if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+            PyErr_Fetch(&type, &error, &traceback);
+            PyErr_NormalizeException(&type, &error, &traceback);
+            if (traceback != NULL) PyException_SetTraceback(error, traceback);
+            result = PyObject_CallMethodOneArg((PyObject *)self, names[FAILED], error);
+            Py_XDECREF(type);
+            Py_XDECREF(error);
+            Py_XDECREF(traceback);
+            if (result == NULL) return -1;
+        }
+        Py_DECREF(result);
+        if (popped(self) < 0) return -1;
+    }
+    return settle_if_idle(self);
+}
+
+static int resume(Pump *self) {
+    int result;
+    Py_CLEAR(self->turn);
+    self->corked = 1;
+    result = calls_back(self) ? call_back(self) : waiter_wake(self->waiter);
+    self->corked = 0;
+    return result;
+}
+
+static PyObject *pump_resume(Pump *self, PyObject *Py_UNUSED(unused)) {
+    if (resume(self) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* There are messages in the inbox: let those who wait for them run. */
+static int deliver(Pump *self) {
+    if ((self->waiter->callback != NULL || calls_back(self)) && resume(self) < 0) return -1;
+    return queue_full(self->inbox) && is_open(self) ? call(self, PAUSE_READING) : 0;
+}
+
+static int emit(void *to, PyObject *message) {
+    Pump *self = to;
+    if (self->dropping) {
+        Py_DECREF(message);
+        return 0;
+    }
+    if (self->collected == NULL) return queue_push(self->inbox, message);
+    int result = PyList_Append(self->collected, message);
+    Py_DECREF(message);
+    return result;
+}
+
+static int received(Pump *self, Py_ssize_t size) {
+    Queue *inbox = self->inbox;
+    Decoder *decoder = self->decoder;
+    unsigned char *direct = self->direct;
+    Py_ssize_t before = inbox->count;
+    self->direct = NULL;
+    self->dropping = !is_open(self) && inbox->count && inbox->octets > inbox->backlog;
+    if ((inbox->special || inbox->streaming) && (self->collected = PyList_New(0)) == NULL) return -1;
+    Py_SETREF(FIELD(self, heard), Py_NewRef(Py_True));
+    int result;
+    if (direct != NULL)
+        result = decoder_fill(decoder, size, emit, self);
+    else
+        result = decoder_feed(decoder, (unsigned char *)PyByteArray_AS_STRING(self->shared->buffer), size, emit, self);
+    PyObject *collected = self->collected;
+    self->collected = NULL;
+    if (result == 0
+        && (decoder->called || decoder->failure != NULL || decoder->behind || FIELD(self, eof) == Py_True))
+        result = call(self->protocol, DECODED);
+    if (result == 0 && collected != NULL && PyList_GET_SIZE(collected)) {
+        PyObject *octets = PyLong_FromSsize_t(size + (Py_ssize_t)decoder->expanded);
+        PyObject *added = octets == NULL ? NULL : PyObject_CallMethodObjArgs((PyObject *)inbox, names[ADD], collected, octets, NULL);
+        Py_XDECREF(octets);
+        Py_XDECREF(added);
+        result = added == NULL ? -1 : 0;
+        before = -1;
+    } else if (inbox->count) {
+        inbox->octets += size + (Py_ssize_t)decoder->expanded;
+    }
+    Py_XDECREF(collected);
+    if (result < 0) return -1;
+    return inbox->count > before ? deliver(self) : settle_if_idle(self);
+}
+
+static PyObject *pump_get_buffer(Pump *self, PyObject *Py_UNUSED(hint)) {
+    size_t size;
+    if (self->decoder != NULL && (self->direct = decoder_room(self->decoder, DIRECT, &size)) != NULL)
+        return PyMemoryView_FromMemory((char *)self->direct, size, PyBUF_WRITE);
+    if (PyErr_Occurred()) return NULL;
+    return Py_NewRef(self->shared->view);
+}
+
+static int flush_later(Shared *self, PyObject *pump);
+
+static PyObject *pump_buffer_updated(Pump *self, PyObject *argument) {
+    Py_ssize_t size = PyLong_AsSsize_t(argument);
+    if (size == -1 && PyErr_Occurred()) return NULL;
+    if (self->decoder == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the connection is not open");
+        return NULL;
+    }
+    if (received(self, size) < 0) return NULL;
+    if (self->decoder->behind && call(self, CATCH_UP) < 0) return NULL;
+    if (self->shared->last == (PyObject *)self) {
+        if (flush(self) < 0) return NULL;
+    } else {
+        Py_XSETREF(self->shared->last, Py_NewRef(self));
+        if (flush_later(self->shared, (PyObject *)self) < 0) return NULL;
+    }
+    if (is_ending(self) && waiter_wake(self->waiter) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *pump_received(Pump *self, PyObject *args) {
+    PyObject *messages, *octets;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "On", &messages, &size)) return NULL;
+    if (self->decoder == NULL) Py_RETURN_NONE;
+    if (is_open(self) || !(self->inbox->count && self->inbox->octets > self->inbox->backlog)) {
+        if ((octets = PyLong_FromSsize_t(size + (Py_ssize_t)self->decoder->expanded)) == NULL) return NULL;
+        PyObject *added = PyObject_CallMethodObjArgs((PyObject *)self->inbox, names[ADD], messages, octets, NULL);
+        Py_DECREF(octets);
+        if (added == NULL) return NULL;
+        Py_DECREF(added);
+    }
+    if (deliver(self) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *pump_pop(Pump *self, PyObject *Py_UNUSED(unused)) {
+    PyObject *item = queue_pop(self->inbox);
+    if (item != NULL && popped(self) < 0) Py_CLEAR(item);
+    return item;
+}
+
+/* Receive: what `recv`, `__anext__` and `_arrival` return, a coroutine. */
+
+typedef struct {
+    PyObject_HEAD
+    Pump *pump;
+    PyObject *decode;
+    char kind, streaming, state;
+} Receive;
+
+enum { RECV, NEXT, ARRIVAL };
+enum { NEW, WAITING, DONE };
+
+static Receive *spare[16];
+static int spares;
+
+static PyObject *new_receive(Pump *pump, int kind, PyObject *decode, int streaming) {
+    Receive *self;
+    if (spares) {
+        self = spare[--spares];
+        _Py_NewReference((PyObject *)self);
+    } else if ((self = PyObject_GC_New(Receive, &ReceiveType)) == NULL) {
+        return NULL;
+    }
+    self->pump = (Pump *)Py_NewRef(pump);
+    self->decode = Py_XNewRef(decode);
+    self->kind = (char)kind;
+    self->streaming = (char)streaming;
+    self->state = NEW;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static void receive_dealloc(Receive *self) {
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->pump);
+    Py_CLEAR(self->decode);
+    if (spares < 16)
+        spare[spares++] = self;
+    else
+        PyObject_GC_Del(self);
+}
+
+static int receive_traverse(Receive *self, visitproc visit, void *arg) {
+    Py_VISIT(self->pump);
+    Py_VISIT(self->decode);
+    return 0;
+}
+
+static PySendResult receive_send(Receive *self, PyObject *Py_UNUSED(value), PyObject **result) {
+    Pump *pump = self->pump;
+    *result = NULL;
+    if (self->state == DONE) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return PYGEN_ERROR;
+    }
+    if (pump->inbox->count == 0 || pump->burst >= TURN || pump->inbox->streaming != self->streaming) {
+        if (self->state == WAITING)
+            pump->burst = 0;
+        else if ((pump->waiter->callback != NULL || pump->inbox->streaming != self->streaming || calls_back(pump))
+                 && call(pump, REFUSE_RECEIVER) < 0)
+            goto failed;
+        if (pump->inbox->count == 0 || pump->burst >= TURN) {
+            if (pump->inbox->count) {
+                /* One task has had its share; without this a busy peer could keep all others from running. */
+                if (call(pump, ASK_TURN) < 0) goto failed;
+            } else if (pump->decoder == NULL || FIELD(pump, unsettled) != Py_None || is_ending(pump)) {
+                if (call(pump, COME_BACK) < 0) goto failed;
+            }
+            self->state = WAITING;
+            Py_CLEAR(pump->waiter->cancelled);
+            pump->waiter->blocking = 1;
+            *result = Py_NewRef(pump->waiter);
+            return PYGEN_NEXT;
+        }
+    } else if (self->state == WAITING) {
+        pump->burst = 0;
+    }
+    self->state = DONE;
+    if (self->kind == ARRIVAL) {
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    PyObject *message = queue_pop(pump->inbox);
+    if (message == NULL || popped(pump) < 0) {
+        Py_XDECREF(message);
+        return PYGEN_ERROR;
+    }
+    if (self->decode != NULL && self->decode != Py_None) {
+        PyObject *as_asked = PyObject_CallFunctionObjArgs(converted, message, self->decode, NULL);
+        Py_DECREF(message);
+        message = as_asked;
+    }
+    *result = message;
+    return message == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+failed:
+    self->state = DONE;
+    if (self->kind == NEXT && PyErr_ExceptionMatches(ConnectionClosedOK)) {
+        PyErr_Clear();
+        PyErr_SetNone(PyExc_StopAsyncIteration);
+    }
+    return PYGEN_ERROR;
+}
+
+static PyObject *receive_next(Receive *self) {
+    PyObject *result;
+    switch (receive_send(self, Py_None, &result)) {
+    case PYGEN_NEXT:
+        return result;
+    case PYGEN_RETURN:
+        if (result != Py_None) PyErr_SetObject(PyExc_StopIteration, result); /* str and bytes need no wrapping */
+        Py_DECREF(result);
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+static PyObject *receive_send_py(Receive *self, PyObject *Py_UNUSED(value)) {
+    PyObject *result = receive_next(self);
+    if (result == NULL && !PyErr_Occurred()) PyErr_SetNone(PyExc_StopIteration);
+    return result;
+}
+
+static PyObject *receive_throw(Receive *self, PyObject *const *args, Py_ssize_t count) {
+    self->state = DONE;
+    return coroutine_throw(args, count);
+}
+
+static PyObject *receive_close(Receive *self, PyObject *Py_UNUSED(unused)) {
+    self->state = DONE;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef receive_methods[] = {
+    {"send", (PyCFunction)receive_send_py, METH_O, NULL},
+    {"throw", (PyCFunction)(void (*)(void))receive_throw, METH_FASTCALL, NULL},
+    {"close", (PyCFunction)receive_close, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyAsyncMethods receive_async = {.am_await = PyObject_SelfIter, .am_send = (sendfunc)receive_send};
+
+PyTypeObject ReceiveType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "websock._native.speedups.Receive",
+    .tp_doc = "What recv returns: a coroutine.",
+    .tp_basicsize = sizeof(Receive),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_dealloc = (destructor)receive_dealloc,
+    .tp_traverse = (traverseproc)receive_traverse,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = (iternextfunc)receive_next,
+    .tp_methods = receive_methods,
+    .tp_as_async = &receive_async,
+};
+
+static PyObject *pump_recv(Pump *self, PyObject *args, PyObject *keywords) {
+    static char *words[] = {"decode", NULL};
+    PyObject *decode = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O:recv", words, &decode)) return NULL;
+    return new_receive(self, RECV, decode, 0);
+}
+
+static PyObject *pump_anext(Pump *self) {
+    return new_receive(self, NEXT, NULL, 0);
+}
+
+static PyObject *pump_arrival(Pump *self, PyObject *streaming) {
+    return new_receive(self, ARRIVAL, NULL, streaming == Py_True);
+}
+
+/* The type. */
+
+static PyObject *pump_get_protocol(Pump *self, void *Py_UNUSED(closure)) {
+    return Py_NewRef(self->protocol);
+}
+
+static int pump_set_protocol(Pump *self, PyObject *protocol, void *Py_UNUSED(closure)) {
+    Decoder *decoder = NULL;
+    if (protocol == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a connection has a protocol");
+        return -1;
+    }
+    if ((PyObject *)Py_TYPE(protocol) == ProtocolClass) {
+        decoder = (Decoder *)PyObject_GetAttrString(protocol, "_decoder");
+        if (decoder == NULL || !Py_IS_TYPE(decoder, &DecoderType)) {
+            Py_XDECREF(decoder);
+            PyErr_SetString(PyExc_TypeError, "the protocol has another decoder");
+            return -1;
+        }
+    }
+    Py_XSETREF(self->decoder, decoder);
+    Py_XSETREF(self->protocol, Py_NewRef(protocol));
+    return 0;
+}
+
+static PyObject *pump_get_inbox(Pump *self, void *Py_UNUSED(closure)) {
+    return Py_NewRef((PyObject *)self->inbox);
+}
+
+static int pump_set_inbox(Pump *self, PyObject *inbox, void *Py_UNUSED(closure)) {
+    if (inbox == NULL || !PyObject_TypeCheck(inbox, &QueueType)) {
+        PyErr_SetString(PyExc_TypeError, "the inbox must be a Queue");
+        return -1;
+    }
+    Py_XSETREF(self->inbox, (Queue *)Py_NewRef(inbox));
+    return 0;
+}
+
+static PyTypeObject SharedType;
+
+static int pump_init(Pump *self, PyObject *args, PyObject *Py_UNUSED(keywords)) {
+    PyObject *loop, *logger, *shared, *inbox, *protocol;
+    if (!PyArg_ParseTuple(args, "OOO!O!O:Pump", &loop, &logger, &SharedType, &shared, &QueueType, &inbox, &protocol))
+        return -1;
+    self->fd = -1;
+    Py_XSETREF(self->loop, Py_NewRef(loop));
+    Py_XSETREF(self->logger, Py_NewRef(logger));
+    Py_XSETREF(self->shared, (Shared *)Py_NewRef(shared));
+    Py_XSETREF(self->waiter, (Waiter *)PyObject_CallOneArg((PyObject *)&WaiterType, loop));
+    if (self->waiter == NULL) return -1;
+    return pump_set_inbox(self, inbox, NULL) < 0 || pump_set_protocol(self, protocol, NULL) < 0 ? -1 : 0;
+}
+
+static int pump_traverse(Pump *self, visitproc visit, void *arg) {
+    Py_VISIT(self->id);
+    Py_VISIT(self->logger);
+    Py_VISIT(self->request);
+    Py_VISIT(self->response);
+    Py_VISIT(self->protocol);
+    Py_VISIT(self->transport);
+    Py_VISIT(self->loop);
+    Py_VISIT(self->turn);
+    Py_VISIT(self->decoding);
+    Py_VISIT(self->timer);
+    Py_VISIT(self->drained);
+    Py_VISIT(self->closed);
+    Py_VISIT(self->pongs);
+    Py_VISIT(self->on_message);
+    Py_VISIT(self->lost_by);
+    Py_VISIT(self->shared);
+    Py_VISIT(self->inbox);
+    Py_VISIT(self->waiter);
+    Py_VISIT(self->decoder);
+    Py_VISIT(self->collected);
+    return 0;
+}
+
+static int pump_clear(Pump *self) {
+    Py_CLEAR(self->id);
+    Py_CLEAR(self->logger);
+    Py_CLEAR(self->request);
+    Py_CLEAR(self->response);
+    Py_CLEAR(self->transport);
+    Py_CLEAR(self->turn);
+    Py_CLEAR(self->decoding);
+    Py_CLEAR(self->timer);
+    Py_CLEAR(self->drained);
+    Py_CLEAR(self->closed);
+    Py_CLEAR(self->pongs);
+    Py_CLEAR(self->on_message);
+    Py_CLEAR(self->lost_by);
+    Py_CLEAR(self->collected);
+    return 0;
+}
+
+static void pump_dealloc(Pump *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    pump_clear(self);
+    /* Others' code may look at these as long as the object lives. */
+    Py_CLEAR(self->decoder);
+    Py_CLEAR(self->protocol);
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->shared);
+    Py_CLEAR(self->inbox);
+    Py_CLEAR(self->waiter);
+    PyMem_Free(self->out);
+    type->tp_free((PyObject *)self);
+
+}
+
+static PyMethodDef pump_methods[] = {
+    {"get_buffer", (PyCFunction)pump_get_buffer, METH_O, NULL},
+    {"buffer_updated", (PyCFunction)pump_buffer_updated, METH_O, NULL},
+    {"recv", (PyCFunction)(void (*)(void))pump_recv, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"send", (PyCFunction)(void (*)(void))pump_send, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"_flush", (PyCFunction)pump_flush, METH_NOARGS, NULL},
+    {"_resume", (PyCFunction)pump_resume, METH_NOARGS, NULL},
+    {"_received", (PyCFunction)pump_received, METH_VARARGS, NULL},
+    {"_arrival", (PyCFunction)pump_arrival, METH_O, NULL},
+    {"_pop", (PyCFunction)pump_pop, METH_NOARGS, NULL},
+    {NULL},
+};
+
+#define OBJECT(name, field) {name, T_OBJECT, offsetof(Pump, field), 0, NULL}
+#define FLAG(name, field) {name, T_BOOL, offsetof(Pump, field), 0, NULL}
+
+static PyMemberDef pump_members[] = {
+    OBJECT("_id", id), OBJECT("logger", logger), OBJECT("request", request), OBJECT("response", response),
+    OBJECT("transport", transport), OBJECT("_loop", loop), OBJECT("_turn", turn), OBJECT("_decoding", decoding),
+    OBJECT("_timer", timer), OBJECT("_drained", drained), OBJECT("_closed", closed), OBJECT("_pongs", pongs),
+    OBJECT("_on_message", on_message), OBJECT("_lost_by", lost_by),
+    {"_waiter", T_OBJECT, offsetof(Pump, waiter), READONLY, NULL},
+    {"_shared", T_OBJECT, offsetof(Pump, shared), READONLY, NULL},
+    {"_fd", T_INT, offsetof(Pump, fd), 0, NULL},
+    FLAG("_corked", corked), FLAG("_reading_paused", reading_paused), FLAG("_writing_paused", writing_paused),
+    FLAG("_parts", parts), FLAG("_tls", tls), FLAG("_lost", lost), FLAG("_unclean", unclean),
+    {NULL},
+};
+
+static PyGetSetDef pump_properties[] = {
+    {"_protocol", (getter)pump_get_protocol, (setter)pump_set_protocol, NULL, NULL},
+    {"_inbox", (getter)pump_get_inbox, (setter)pump_set_inbox, NULL, NULL},
+    {NULL},
+};
+
+static PyAsyncMethods pump_async = {.am_aiter = PyObject_SelfIter, .am_anext = (unaryfunc)pump_anext};
+
+PyTypeObject PumpType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "websock._native.speedups.Pump",
+    .tp_doc = "The hot half of an asyncio connection: the twin of websock.asyncio.pump.Pump.",
+    .tp_basicsize = sizeof(Pump),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)pump_init,
+    .tp_dealloc = (destructor)pump_dealloc,
+    .tp_traverse = (traverseproc)pump_traverse,
+    .tp_clear = (inquiry)pump_clear,
+    .tp_methods = pump_methods,
+    .tp_members = pump_members,
+    .tp_getset = pump_properties,
+    .tp_as_async = &pump_async,
+};
+
+/* Shared, continued. */
+
+static int flush_later(Shared *self, PyObject *pump) {
+    if (PyList_GET_SIZE(self->waiting) == 0) {
+        PyObject *loop = PyObject_CallNoArgs(self->loop);
+        if (loop == NULL) return -1;
+        if (loop != Py_None) {
+            PyObject *method = PyObject_GetAttrString((PyObject *)self, "_flush");
+            PyObject *handle = method == NULL ? NULL : PyObject_CallMethod(loop, "call_soon", "O", method);
+            Py_XDECREF(method);
+            Py_XDECREF(handle);
+            if (handle == NULL) {
+                Py_DECREF(loop);
+                return -1;
+            }
+        }
+        Py_DECREF(loop);
+    }
+    return PyList_Append(self->waiting, pump);
+}
+
+static PyObject *shared_flush_later(Shared *self, PyObject *pump) {
+    if (flush_later(self, pump) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *shared_flush(Shared *self, PyObject *Py_UNUSED(unused)) {
+    PyObject *waiting = self->waiting;
+    if ((self->waiting = PyList_New(0)) == NULL) {
+        self->waiting = waiting;
+        return NULL;
+    }
+    int result = 0;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waiting) && result == 0; i++)
+        result = flush((Pump *)PyList_GET_ITEM(waiting, i));
+    Py_DECREF(waiting);
+    if (result < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static int shared_init(Shared *self, PyObject *args, PyObject *Py_UNUSED(keywords)) {
+    PyObject *loop;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "On:Shared", &loop, &size)) return -1;
+    Py_XSETREF(self->loop, PyWeakref_NewRef(loop, NULL));
+    Py_XSETREF(self->buffer, PyByteArray_FromStringAndSize(NULL, size));
+    if (self->loop == NULL || self->buffer == NULL) return -1;
+    Py_XSETREF(self->view, PyMemoryView_FromObject(self->buffer));
+    Py_XSETREF(self->waiting, PyList_New(0));
+    return self->view == NULL || self->waiting == NULL ? -1 : 0;
+}
+
+static int shared_traverse(Shared *self, visitproc visit, void *arg) {
+    Py_VISIT(self->loop);
+    Py_VISIT(self->view);
+    Py_VISIT(self->last);
+    Py_VISIT(self->waiting);
+    return 0;
+}
+
+static int shared_clear(Shared *self) {
+    Py_CLEAR(self->last);
+    return 0;
+}
+
+static void shared_dealloc(Shared *self) {
+    PyObject_GC_UnTrack(self);
+    if (self->weakrefs != NULL) PyObject_ClearWeakRefs((PyObject *)self);
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->view);
+    Py_CLEAR(self->buffer);
+    Py_CLEAR(self->last);
+    Py_CLEAR(self->waiting);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef shared_methods[] = {
+    {"flush_later", (PyCFunction)shared_flush_later, METH_O, NULL},
+    {"_flush", (PyCFunction)shared_flush, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyMemberDef shared_members[] = {
+    {"view", T_OBJECT, offsetof(Shared, view), READONLY, NULL},
+    {"last", T_OBJECT, offsetof(Shared, last), 0, NULL},
+    {NULL},
+};
+
+static PyTypeObject SharedType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "websock._native.speedups.Shared",
+    .tp_doc = "What the connections of one event loop share: the twin of websock.asyncio.shared.Shared.",
+    .tp_basicsize = sizeof(Shared),
+    .tp_weaklistoffset = offsetof(Shared, weakrefs),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = PyType_GenericNew,
+    .tp_init = (initproc)shared_init,
+    .tp_dealloc = (destructor)shared_dealloc,
+    .tp_traverse = (traverseproc)shared_traverse,
+    .tp_clear = (inquiry)shared_clear,
+    .tp_methods = shared_methods,
+    .tp_members = shared_members,
+};
+
+PyTypeObject *shared_type(void) { return &SharedType; }
+
+/* Where the slots of the Protocol are. */
+
+static int slot(const char *name, Py_ssize_t *offset) {
+    PyObject *descriptor = PyObject_GetAttrString(ProtocolClass, name);
+    if (descriptor == NULL) return -1;
+    int good = Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
+    if (good)
+        *offset = ((PyMemberDescrObject *)descriptor)->d_member->offset;
+    else
+        PyErr_Format(PyExc_TypeError, "Protocol.%s is not a slot", name);
+    Py_DECREF(descriptor);
+    return good ? 0 : -1;
+}
+
+PyObject *py_bind_pump(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *protocol, *open, *ending, *closed, *convert, *ok, *current;
+    if (!PyArg_ParseTuple(args, "OOOOOOO", &protocol, &open, &ending, &closed, &convert, &ok, &current)) return NULL;
+    ProtocolClass = Py_NewRef(protocol);
+    OPEN = Py_NewRef(open);
+    ENDING = Py_NewRef(ending);
+    CLOSED = Py_NewRef(closed);
+    converted = Py_NewRef(convert);
+    ConnectionClosedOK = Py_NewRef(ok);
+    current_task = Py_NewRef(current);
+    for (size_t i = 0; i < sizeof name_texts / sizeof *name_texts; i++)
+        if ((names[i] = PyUnicode_InternFromString(name_texts[i])) == NULL) return NULL;
+    if (slot("state", &at.state) < 0 || slot("_out", &at.out) < 0 || slot("_part_opcode", &at.part_opcode) < 0
+        || slot("pipeline", &at.pipeline) < 0 || slot("wants_tick", &at.wants_tick) < 0
+        || slot("wants_eof", &at.wants_eof) < 0 || slot("wants_close", &at.wants_close) < 0
+        || slot("unsettled", &at.unsettled) < 0 || slot("_heard", &at.heard) < 0 || slot("_eof", &at.eof) < 0
+        || slot("masks", &at.masks) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
