@@ -1,241 +1,245 @@
-"""Rates of websock beside websockets and wsproto, interleaved in one run: ``make bench``.
+"""websock beside other libraries, interleaved in one run: ``make bench``.
 
-Machines differ and are noisy, so what counts are the ratios, the medians over the rounds, and the CPU time that a
-server used for each message. The load comes from `load.c`, which checks every echo.
+    python benchmarks/compare.py [--quick] [--only WORKLOAD]... [--contenders NAME]... [--rounds N] [--list]
+
+Machines differ and are noisy, so each round gives each contender its turn, and what counts are the ratios within the
+rounds, the medians, and the CPU time for a message. What can't be measured is an error in its cell, and stops nothing.
+A whole run writes results.json, results.md and results.svg beside this file; one of a part writes to build/bench.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import datetime
 import os
-import random
-import shutil
-import statistics
-import subprocess
+import platform
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).parent
+import chart
+import table
+from contenders import Contender, accelerated, all_contenders, select, versions
+from record import Cell, Label, Record, Result, number, read, spread
+from turns import HERE, ROOT, Tools, Trouble, Turns, compiler
+from workloads import RUNNABLE, Workload, active
 
-# Title; connections, messages that each has under way, octets of a message.
-WORKLOADS: dict[str, list[object]] = {
-    "1 connection, 256 B": [1, 1, 256],
-    "16 connections, 256 B": [16, 1, 256],
-    "64 connections, 16 pipelined, 64 B": [64, 16, 64],
-    "1 connection, 64 KiB": [1, 1, 65536],
+PART = ROOT / "build" / "bench"
+PINS = {
+    "auto": "contender and load share one where one message is under way at a time, else each has its own",
+    "together": "contender and load share one",
+    "apart": "contender and load each have their own",
+    "no": "as the kernel chooses",
 }
-PARTS = ["echo", "sync", "deflate", "decode", "memory"]
-PAIRS = {
-    "asyncio": ("websock", "websockets"),
-    "sync": ("websock.sync", "websockets.sync"),
-    "deflate": ("websock+deflate", "websockets+deflate"),  # the defaults of each, which are the same window and level
-}
 
 
-class EchoServer:
-    """One contender: a process of its own that echoes."""
+class Progress:
+    """One line on a terminal; else a line for each workload."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "servers.py"), name],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # some log a traceback for each load that ends
-            text=True,
-        )
-        assert self._process.stdout is not None
-        self.port = self._process.stdout.readline().strip()
-        if not self.port:
-            sys.exit(f"the server {name} doesn't start; try: {sys.executable} {HERE / 'servers.py'} {name}")
+    def __init__(self, turns: int) -> None:
+        self._turns = turns
+        self._done = 0
+        self._start = time.monotonic()
+        self._terminal = sys.stderr.isatty()
 
-    def cpu(self) -> float:
-        """Seconds of CPU time used so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def begin(self, workload: Workload) -> None:
+        if not self._terminal:
+            self._say(f"{self._counted()} {workload.title}\n")
 
-    def memory(self) -> int:
-        """KiB of resident memory."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0])
+    def turn(self, workload: Workload, text: str) -> None:
+        if self._terminal:
+            self._say(f"\r\033[K{self._counted()} {workload.title}: {text}")
+        self._done += 1
 
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+    def _counted(self) -> str:
+        spent = time.monotonic() - self._start
+        left = f", {spent / self._done * (self._turns - self._done) / 60:.0f} min left" if self._done > 20 else ""
+        return f"[{self._done}/{self._turns}{left}]"
 
+    def clear(self) -> None:
+        self._say("\r\033[K" if self._terminal else "")
 
-def build(folder: str, name: str, *libraries: str) -> str:
-    """A load generator, compiled."""
-    compiler = shutil.which("cc")
-    if compiler is None or not Path("/proc/self/stat").exists():
-        sys.exit("make bench needs Linux and a C compiler (cc) for the load generator")
-    target = str(Path(folder) / name)
-    command = [compiler, "-O2", "-Wall", "-o", target, str(HERE / f"{name}.c"), *libraries]
-    if subprocess.run(command, check=False).returncode:
-        sys.exit(f"{name}.c can't be compiled" + (f"; it needs the headers of {libraries}" if libraries else ""))
-    return target
+    def _say(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
-def texts(count: int, size: int) -> list[str]:
-    """Texts of JSON, as a feed of a market has them, cut to a size."""
-    rng = random.Random(1)
-    found = []
-    for number in range(count):
-        quotes: list[dict[str, object]] = []
-        while len(text := json.dumps({"channel": "book", "sequence": number, "quotes": quotes})) < size:
-            side, price = rng.choice(["bid", "ask"]), round(rng.uniform(90, 110), 2)
-            quotes.append({"side": side, "price": price, "size": rng.randrange(1, 500)})
-        found.append(text[:size])
-    return found
+def measure(
+    turns: Turns, workload: Workload, contenders: Sequence[Contender], rounds: int, seconds: float, progress: Progress
+) -> list[Result]:
+    """All rounds of one workload."""
+    shown = [workload, active(workload)] if workload.kind == "hold" else [workload]
+    cells = [{each.name: Cell() for each in contenders} for _ in shown]
+    failed: set[str] = set()
 
+    def fail(contender: Contender, error: Trouble | OSError) -> None:
+        failed.add(contender.name)
+        for row in cells:
+            row[contender.name].error = str(error) or type(error).__name__
+        turns.forget(contender)  # whatever state it is in, the next workload starts it anew
 
-def echo(load: str, names: tuple[str, str], workloads: dict[str, list[object]], rounds: int, seconds: float) -> None:
-    """Each round gives each server its turn; a row tells the medians. Workloads: title, arguments of the load."""
-    servers = [EchoServer(name) for name in names]
-    try:
-        for title, shape in workloads.items():
-            rates: dict[str, list[float]] = {name: [] for name in names}
-            costs: dict[str, list[float]] = {name: [] for name in names}
-            for turn in range(rounds):
-                progress(f"{title}: round {turn + 1} of {rounds}")
-                for server in servers:
-                    before = server.cpu()
-                    command = [load, server.port, *map(str, shape), str(seconds)]
-                    done = subprocess.run(command, capture_output=True, text=True, check=False)
-                    if done.returncode:
-                        sys.exit(f"{server.name}, {title}: {done.stderr}")
-                    messages, took = done.stdout.split()
-                    rates[server.name].append(int(messages) / float(took))
-                    costs[server.name].append((server.cpu() - before) / int(messages) * 1e6)
-            for name in names:
-                row(title, name, f"{statistics.median(rates[name]):,.0f}/s", statistics.median(costs[name]))
-            ratios = sorted(ours / theirs for ours, theirs in zip(*(rates[name] for name in names), strict=True))
-            cpu = statistics.median(costs[names[1]]) / statistics.median(costs[names[0]])
-            verdict(f"rate {statistics.median(ratios):.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f}), CPU {cpu:.2f}")
-    finally:
-        for server in servers:
-            server.close()
-
-
-def decode(rounds: int) -> None:
-    """Masked text of 64 B to messages, without sockets."""
-    from websockets.protocol import OPEN, SERVER
-    from websockets.protocol import Protocol as Websockets
-    from wsproto.connection import Connection, ConnectionType
-
-    from websock.core import Decoder, encode
-
-    count, size = 20_000, 64
-    stream = b"".join(b"".join(encode(1, b"x" * size, masked=True)) for _ in range(count))
-    reads = [stream[i : i + 65536] for i in range(0, len(stream), 65536)]
-
-    def ours() -> int:
-        decoder = Decoder(lambda opcode, payload: None, masked=True, max_size=2**20)
-        return sum(len(decoder.decode(read)) for read in reads)
-
-    def websockets() -> int:
-        protocol = Websockets(SERVER, state=OPEN, max_size=2**20)
-        total = 0
-        for read in reads:
-            protocol.receive_data(read)
-            total += len(protocol.events_received())
-        return total
-
-    def wsproto() -> int:
-        connection = Connection(ConnectionType.SERVER)
-        total = 0
-        for read in reads:
-            connection.receive_data(read)
-            total += sum(event.message_finished for event in connection.events())  # type: ignore[attr-defined]
-        return total
-
-    contenders: dict[str, Callable[[], int]] = {"websock": ours, "websockets": websockets, "wsproto": wsproto}
-    costs: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds):
-        progress(f"decode: round {turn + 1} of {rounds}")
-        for name, run in contenders.items():
-            start = time.process_time()
-            if run() != count:
-                sys.exit(f"{name} decoded a wrong number of messages")
-            costs[name].append((time.process_time() - start) / count * 1e6)
-    median = {name: statistics.median(values) for name, values in costs.items()}
-    for name, cost in median.items():
-        row("decode 64 B, no sockets", name, "", cost)
-    verdict(f"{median['websockets'] / median['websock']:.2f} times websockets, "
-            f"{median['wsproto'] / median['websock']:.2f} times wsproto")  # fmt: skip
-
-
-def memory(count: int) -> None:
-    """Resident memory of an asyncio server for each connection that is idle, with keepalive on."""
-    import resource
-
-    from websock.sync.client import ClientConnection, connect
-
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 500), hard))
-    for name in PAIRS["asyncio"]:
-        server = EchoServer(name)
-        clients: list[ClientConnection] = []
+    progress.begin(workload)
+    for contender in contenders:
         try:
-            uri = f"ws://127.0.0.1:{server.port}/"
-            connect(uri).close()
-            before = server.memory()
-            for number in range(count):
-                if number % 500 == 0:
-                    progress(f"{name}: {number} of {count} connections")
-                clients.append(connect(uri, ping_interval=None))
-            row(f"{count} idle connections", name, f"{(server.memory() - before) / count:.2f} KiB each", None)
-        finally:
-            server.close()
-            for client in clients:
-                client.fail(1000)
-                client.wait_closed()
+            turns.prepare(workload, contender)
+        except (Trouble, OSError) as error:
+            fail(contender, error)
+    for number_of_round in range(rounds):
+        start = number_of_round % len(contenders)  # nobody always comes behind the same one
+        for contender in [*contenders[start:], *contenders[:start]]:
+            progress.turn(workload, f"round {number_of_round + 1} of {rounds}, {contender.label}")
+            if contender.name in failed:
+                continue
+            try:
+                found = turns.take(workload, contender, seconds)
+            except (Trouble, OSError) as error:
+                fail(contender, error)
+                continue
+            for row, (value, cpu) in zip(cells, found, strict=True):
+                row[contender.name].values.append(value)
+                row[contender.name].cpu.append(cpu)
+    return [
+        Result(each.name, each.title, each.unit, each.chart, each.lower_is_better, row)
+        for each, row in zip(shown, cells, strict=True)
+    ]
 
 
-def progress(text: str) -> None:
-    sys.stderr.write(f"\r\033[K{text}" if sys.stderr.isatty() else "")
-    sys.stderr.flush()
+def show(record: Record, result: Result) -> None:
+    """The table on the terminal."""
+    print(f"\n{result.title}" + (" (less is better)" if result.lower_is_better else ""))
+    for name in result.ranking():
+        cell, label = result.cells[name], record.contenders[name].label
+        if not cell.good:
+            print(f"  {label:36}error: {cell.error or 'no result'}")
+            continue
+        cpu = f"{sorted(cell.cpu)[len(cell.cpu) // 2]:11.2f} us CPU" if any(cell.cpu) else ""
+        ratio = spread(result.ratios(name, record.base))
+        print(f"  {label:36}{number(cell.median):>12} {result.unit:4}{cpu:18}  {ratio}")
+    sys.stdout.flush()
 
 
-def row(workload: str, name: str, rate: str, cost: float | None) -> None:
-    progress("")
-    print(f"{workload:36}{name:18}{rate:>16}" + ("" if cost is None else f"{cost:12.2f} us CPU"), flush=True)
+def about(options: argparse.Namespace) -> dict[str, str]:
+    """What a reader must know of a run."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    loads = os.getloadavg()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, "
+        f"load {loads[0]:.1f} at the start",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "websock's codec": "native" if accelerated() else "pure Python",
+        "versions": ", ".join(f"{name} {found}" for name, found in versions().items()),
+        "rounds": f"{options.rounds}, of {options.seconds} s for each contender" + (" (quick)" * options.quick),
+        "cores": PINS[options.pin],
+    }
 
 
-def verdict(text: str) -> None:
-    print(f"{'':36}{text}\n", flush=True)
+def write(record: Record, folder: Path) -> None:
+    """JSON, table and chart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record.write(folder / "results.json")
+    drawn = any(result.chart for result in record.results)
+    if drawn:
+        (folder / "results.svg").write_text(chart.svg(record))
+    (folder / "results.md").write_text(table.markdown(record, "results.svg" if drawn else None))
+    print(f"\nwritten: {os.path.relpath(folder)}/results.md, .json" + (", .svg" if drawn else ""))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare echo rates, decoding and memory with websockets and wsproto.")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of load in each turn (default: %(default)s)")
-    parser.add_argument("--only", choices=PARTS, action="append")
-    parser.add_argument("--connections", type=int, default=2000, help="idle ones for memory (default: %(default)s)")
-    options = parser.parse_args()
-    wanted = options.only or PARTS
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare websock with other libraries.")
+    parser.add_argument("--quick", action="store_true", help="some rounds of short turns: a first look, in 3 minutes")
+    parser.add_argument("--only", action="append", default=[], metavar="WORKLOAD", help="as 'echo*'; may be repeated")
+    parser.add_argument("--contenders", action="append", default=[], metavar="NAME", help="as 'picows*'; as --only")
+    parser.add_argument("--rounds", type=int, help="turns of each contender (default: 5; quick: 2)")
+    parser.add_argument("--seconds", type=float, help="of load in each turn (default: 0.7; quick: 0.12)")
+    parser.add_argument(
+        "--pin",
+        choices=list(PINS),
+        default="auto",
+        help="contender and load on one core where one message is under way, else apart (auto, the default); always "
+        "together; always apart; or as the kernel chooses (no)",
+    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where results go")
+    parser.add_argument("--list", action="store_true", help="show all workloads and contenders")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="make table and chart anew from a results.json")
+    options = parser.parse_args(arguments)
+    if options.rounds is None:
+        options.rounds = 2 if options.quick else 5
+    if options.seconds is None:
+        options.seconds = 0.12 if options.quick else 0.7
+    if options.rounds < 1 or not 0 < options.seconds <= 600:
+        parser.error("--rounds and --seconds must be more than nothing")
+    try:
+        contenders = all_contenders()
+        names = select(options.contenders, [each.name for each in contenders], "contender")
+        options.chosen = [each for each in contenders if each.name in names]
+        names = select(options.only, [each.name for each in RUNNABLE], "workload")
+        options.workloads = [
+            each for each in RUNNABLE if each.name in names and not (options.quick and each.slow and not options.only)
+        ]
+        options.record = read(options.draw) if options.draw else None
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def run(options: argparse.Namespace, folder: str) -> Record:
+    record = Record(about(options), options.chosen[0].name)
+    record.contenders = {each.name: Label(each.label, each.kind, each.chart) for each in options.chosen}
+    plan = [(each, [one for one in options.chosen if each.fits(one)]) for each in options.workloads]
+    plan = [(workload, contenders) for workload, contenders in plan if contenders]
+    rounds = {each.name: min(options.rounds, 1 if options.quick and each.kind == "hold" else each.rounds)
+              for each, _ in plan}  # fmt: skip
+    progress = Progress(sum(rounds[workload.name] * len(contenders) for workload, contenders in plan))
+    with Turns(Tools(folder), options.pin) as turns:
+        last = ""
+        for workload, contenders in plan:
+            if workload.variant != last or workload.kind == "hold":
+                turns.forget()
+                last = workload.variant
+            found = measure(turns, workload, contenders, rounds[workload.name], options.seconds, progress)
+            progress.clear()
+            for result in found:
+                record.results.append(result)
+                show(record, result)
+    return record
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    sys.path.insert(0, str(ROOT))  # this tree, also where another one is installed; contenders get the same
+    os.environ.pop("WEBSOCK_PURE", None)  # each contender says itself which twin it is
+    options = parse(arguments)
+    if options.list:
+        for each in RUNNABLE:
+            more = f"; and {active(each).title}" if each.kind == "hold" else ""
+            print(f"{each.name:16}{each.title}{more}{' (not in --quick)' if each.slow else ''}")
+        print()
+        for one in all_contenders():
+            print(f"{one.name:28}{one.label}")
+        return 0
+    if options.record is not None:
+        write(options.record, options.output or options.draw.parent)
+        return 0
+    if compiler() is None:
+        print("the benchmarks need Linux and a C compiler (cc)", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the processes that we started
     with tempfile.TemporaryDirectory() as folder:
-        timing = (options.rounds, options.seconds)
-        if "echo" in wanted:
-            echo(build(folder, "load"), PAIRS["asyncio"], WORKLOADS, *timing)
-        if "sync" in wanted:
-            echo(build(folder, "load"), PAIRS["sync"], dict(list(WORKLOADS.items())[:1]), *timing)
-        if "deflate" in wanted:
-            file = Path(folder) / "texts"
-            file.write_text("".join(texts(500, 1024)))
-            shapes: dict[str, list[object]] = {
-                "deflate, 1 connection, 1 KiB JSON": [1, file, 1024],
-                "deflate, 16 connections, 1 KiB JSON": [16, file, 1024],
-            }
-            echo(build(folder, "deflate_load", "-lz"), PAIRS["deflate"], shapes, *timing)
-    if "decode" in wanted:
-        decode(options.rounds)
-    if "memory" in wanted:
-        memory(options.connections)
+        record = run(options, folder)
+    whole = not (options.quick or options.only or options.contenders)
+    write(record, options.output or (HERE if whole else PART))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

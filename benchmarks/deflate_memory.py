@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from compare import texts
+from texts import texts
 
 from websock.sync import connect
 from websock.sync.client import ClientConnection

@@ -1,0 +1,8 @@
+"""Makes the modules of the benchmarks importable, as they are for compare.py: it is a folder of scripts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
