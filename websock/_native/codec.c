@@ -184,12 +184,12 @@ static PyObject *part(Decoder *self) {
     return fragment(data, 0);
 }
 
-/* Room for `more` octets in the message, without believing more than twice what has come. */
+/* Room for `more` octets in the message, without believing a header that announces many times what has come. */
 static int reserve(Decoder *self, size_t more) {
     size_t need = self->size + more, have = self->bytes == NULL ? 0 : (size_t)PyBytes_GET_SIZE(self->bytes);
     if (need <= have) return 0;
     size_t most = self->size + (self->remaining > PY_SSIZE_T_MAX / 2 ? PY_SSIZE_T_MAX / 2 : (size_t)self->remaining);
-    size_t wanted = 2 * need;
+    size_t wanted = need < 65536 ? 2 * need : 8 * need; /* growing a large one may move it */
     if (wanted > most) wanted = most;
     if (wanted < need) wanted = need;
     if (self->bytes != NULL) return _PyBytes_Resize(&self->bytes, wanted);

@@ -25,7 +25,8 @@ else:
     try:
         from .._native import speedups
     except ImportError as error:
-        REASON = f"not built, or for another Python: {error}"
+        missing = "cannot import name" in str(error)
+        REASON = "not built for this Python" if missing else f"cannot be loaded: {error}"
 
 ACCELERATED = not REASON
 

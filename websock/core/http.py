@@ -6,6 +6,7 @@ and `Response`, and its errors into ours.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import h11
@@ -203,7 +204,10 @@ def _headers(event: h11.Request | h11.InformationalResponse | h11.Response) -> H
         raise HeadersTooLarge(f"more than {MAX_HEADERS} header fields")
     headers = Headers()
     # h11 has checked them; a second check of each octet would double the work of a handshake.
-    headers._fields = [(name.decode("ascii"), value.decode("latin-1")) for name, value in fields]
+    # Interned, since thousands of open connections have the same names and most of the same values.
+    headers._fields = [
+        (sys.intern(name.decode("ascii")), sys.intern(value.decode("latin-1"))) for name, value in fields
+    ]
     return headers
 
 
