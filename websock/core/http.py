@@ -205,9 +205,8 @@ def _headers(event: h11.Request | h11.InformationalResponse | h11.Response) -> H
     headers = Headers()
     # h11 has checked them; a second check of each octet would double the work of a handshake.
     # Interned, since thousands of open connections have the same names and most of the same values.
-    headers._fields = [
-        (sys.intern(name.decode("ascii")), sys.intern(value.decode("latin-1"))) for name, value in fields
-    ]
+    intern = sys.intern
+    headers._fields = [(intern(name.decode("ascii")), intern(value.decode("latin-1"))) for name, value in fields]
     return headers
 
 
