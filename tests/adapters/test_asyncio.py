@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import websock
 from websock.asyncio import connect, serve
+from websock.asyncio.shared import shared_of
 from websock.exceptions import (
     ConcurrencyError,
     ConnectionClosed,
@@ -690,5 +691,63 @@ def test_time_that_runs_out_in_the_tls_handshake_ends_the_connection() -> None:
             opening.connection_made(transport)
             assert transport.aborted
             opening.connection_lost(None)
+
+    run(main)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_receiving_again_right_after_cancelling(loop: str) -> None:
+    """As programs do that wait for the first of several: the cancelled task has not run yet."""
+
+    async def main() -> None:
+        async with pair() as (ws, other):
+            for number in range(3):
+                waiting = asyncio.create_task(other.recv())
+                await asyncio.sleep(0.01)
+                waiting.cancel()
+                asyncio.get_running_loop().call_later(0.05, ws.send, f"message {number}")
+                assert await other.recv() == f"message {number}"
+                assert waiting.cancelled()
+
+    run(main, loop, bound=5)
+
+
+def test_one_recv_awaited_twice_is_an_error() -> None:
+    async def main() -> None:
+        async with pair() as (ws, other):
+            receiving = other.recv()
+
+            async def wait() -> Any:
+                return await receiving
+
+            one, two = asyncio.create_task(wait()), asyncio.create_task(wait())
+            await asyncio.sleep(0.01)
+            await ws.send("x")
+            results = await asyncio.gather(one, two, return_exceptions=True)
+            assert results[0] == "x" and isinstance(results[1], RuntimeError | ConcurrencyError)
+
+    run(main, bound=5)
+
+
+def test_a_flush_that_raises_does_not_keep_the_others_of_its_turn_from_theirs() -> None:
+    async def main() -> None:
+        shared = shared_of(asyncio.get_running_loop())
+        async with contextlib.AsyncExitStack() as stack:
+            pairs = [await stack.enter_async_context(pair()) for _ in range(4)]
+            ends = [other for _, other in pairs]
+            complaints: list[Any] = []
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+
+            def broken() -> None:
+                raise LookupError("mine")
+
+            ends[1]._flush_rest = broken
+            for end in ends:
+                end._protocol.pong(b"queued")
+                shared.flush_later(end)
+            await asyncio.sleep(0.05)
+            assert [end._protocol.has_outgoing for end in ends] == [False, True, False, False]
+            assert [type(one["exception"]) for one in complaints] == [LookupError]
+            del ends[1]._flush_rest
 
     run(main)

@@ -400,3 +400,18 @@ def test_time_grows_with_the_length_and_no_faster(pattern: str) -> None:
                 pass
         times.append(time.process_time() - started)
     assert times[1] < 50 * times[0] + 0.1  # with the square of the length it would be 100 times, of seconds
+
+
+def test_a_transform_that_ends_its_connection() -> None:
+    class Quitter(Rot):
+        def decode(self, data: bytes, last: bool) -> Iterable[bytes]:
+            protocol.fail(1011, "enough")
+            return (data,)
+
+    protocol = Protocol(server=True, pipeline=Pipeline([Quitter(1, 0x10)]))
+    assert protocol.receive(frame(TEXT, b"good", key=KEY) + frame(TEXT, b"bad", rsv=1, key=KEY)) in (
+        ["good"],
+        ["good", "bad"],
+    )
+    assert protocol.close_sent == Close(1011, "enough")
+    assert protocol.receive(frame(TEXT, b"later", key=KEY)) == []

@@ -88,7 +88,11 @@ static int judged(Decoder *self, int first, int second, uint64_t length, int64_t
  * for none. */
 static PyObject *transforms_of(Decoder *self, int first) {
     if (self->pipeline == Py_None || !(self->always || first & self->rsv)) return PyTuple_New(0);
-    return PyObject_CallMethod(self->pipeline, "receiving", "i", first & 0x70);
+    PyObject *found = PyObject_CallMethod(self->pipeline, "receiving", "i", first & 0x70);
+    if (found == NULL || PyTuple_Check(found)) return found;
+    PyObject *transforms = PySequence_Tuple(found);
+    Py_DECREF(found);
+    return transforms;
 }
 
 static PyObject *text_or_bytes(Decoder *self, int opcode, PyObject *bytes) {
@@ -168,7 +172,13 @@ static PyObject *take(Decoder *self) {
         self->bytes = rest;
         self->size = begun;
     }
-    if ((size_t)PyBytes_GET_SIZE(data) != size && _PyBytes_Resize(&data, size) < 0) return NULL;
+    if (Py_REFCNT(data) != 1) { /* somebody looks at it, or a read may still go there */
+        PyObject *copy = own_bytes(PyBytes_AS_STRING(data), size);
+        Py_DECREF(data);
+        if ((data = copy) == NULL) return NULL;
+    } else if ((size_t)PyBytes_GET_SIZE(data) != size && _PyBytes_Resize(&data, size) < 0) {
+        return NULL;
+    }
     return text_or_bytes(self, self->opcode, data);
 }
 
@@ -192,9 +202,16 @@ static int reserve(Decoder *self, size_t more) {
     size_t wanted = need < 65536 ? 2 * need : 8 * need; /* growing a large one may move it */
     if (wanted > most) wanted = most;
     if (wanted < need) wanted = need;
-    if (self->bytes != NULL) return _PyBytes_Resize(&self->bytes, wanted);
-    self->bytes = PyBytes_FromStringAndSize(NULL, wanted);
-    return self->bytes == NULL ? -1 : 0;
+    if (self->bytes != NULL && Py_REFCNT(self->bytes) == 1) {
+        if (_PyBytes_Resize(&self->bytes, wanted) == 0) return 0;
+        stop(self); /* what has come of the message is gone */
+        return -1;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, wanted);
+    if (bytes == NULL) return -1;
+    if (self->bytes != NULL) memcpy(PyBytes_AS_STRING(bytes), PyBytes_AS_STRING(self->bytes), self->size);
+    Py_XSETREF(self->bytes, bytes);
+    return 0;
 }
 
 /* The present frame is over, and with FIN the message: hand it out. */
@@ -235,28 +252,43 @@ static int arrived(Decoder *self, const unsigned char *from, size_t size, Emit e
 /* As the Python twin's _payload, for what extensions have changed. Returns how many octets it took, -1: exception. */
 static Py_ssize_t through(Decoder *self, const unsigned char *data, size_t size, Emit emit, void *to) {
     size_t done = 0;
+    PyObject *assembly = Py_NewRef(self->assembly); /* an extension may end the connection meanwhile */
     do {
         size_t step = size - done < (size_t)small_step ? size - done : (size_t)small_step;
         PyObject *chunk = PyBytes_FromStringAndSize(self->masked ? NULL : (char *)data + done, step);
-        if (chunk == NULL) return -1;
+        if (chunk == NULL) goto failed;
         if (self->masked)
             mask_copy((unsigned char *)PyBytes_AS_STRING(chunk), data + done, step, self->key, self->received & 3);
         done += step;
         self->received += step;
         self->remaining -= step;
         int final = self->fin && !self->remaining;
-        PyObject *result = PyObject_CallMethod(self->assembly, "add", "NO", chunk, final ? Py_True : Py_False);
-        if (result == NULL) return fail(self) < 0 ? -1 : (Py_ssize_t)done;
+        PyObject *result = PyObject_CallMethod(assembly, "add", "NO", chunk, final ? Py_True : Py_False);
+        if (result == NULL) {
+            if (fail(self) < 0) goto failed;
+            Py_DECREF(assembly);
+            return (Py_ssize_t)done;
+        }
         Py_DECREF(result);
-        PyObject *octets = PyObject_GetAttrString(self->assembly, "size");
-        if (octets == NULL) return -1;
+        if (self->stopped || self->assembly != assembly) {
+            Py_DECREF(assembly);
+            return (Py_ssize_t)done;
+        }
+        PyObject *octets = PyObject_GetAttrString(assembly, "size");
+        if (octets == NULL) goto failed;
         int64_t now = PyLong_AsLongLong(octets);
         Py_DECREF(octets);
+        if (now < 0) goto failed;
         self->expanded += now - (int64_t)self->size;
         self->size = now;
     } while (done < size && self->expanded <= at_once);
+    Py_DECREF(assembly);
     if (!self->remaining && finish(self, emit, to) < 0) return -1;
     return done;
+failed:
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the size of a message cannot be negative");
+    Py_DECREF(assembly);
+    return -1;
 }
 
 /* A data frame whose header is complete and good. */
@@ -429,7 +461,9 @@ static int feed(Decoder *self, const unsigned char *data, size_t size, Emit emit
         }
     }
     if (self->failure == NULL && !self->stopped && self->expanded > at_once && data < end) {
-        if ((self->rest = PyBytes_FromStringAndSize((char *)data, end - data)) == NULL) return -1;
+        PyObject *rest = PyBytes_FromStringAndSize((char *)data, end - data);
+        if (rest == NULL) return -1;
+        Py_XSETREF(self->rest, rest);
         self->behind = 1;
     }
     return 0;
@@ -472,6 +506,11 @@ unsigned char *decoder_room(Decoder *self, size_t least, size_t *size) {
     size_t room = (size_t)PyBytes_GET_SIZE(self->bytes) - self->size;
     *size = (uint64_t)room > self->remaining ? (size_t)self->remaining : room;
     return (unsigned char *)PyBytes_AS_STRING(self->bytes) + self->size;
+}
+
+int decoder_expects(Decoder *self, PyObject *bytes, const unsigned char *at, size_t size) {
+    return self->bytes == bytes && !self->stopped && !self->streaming && self->assembly == NULL && self->opcode
+        && size <= self->remaining && (unsigned char *)PyBytes_AS_STRING(bytes) + self->size == at;
 }
 
 int decoder_fill(Decoder *self, size_t size, Emit emit, void *to) {
@@ -605,9 +644,11 @@ static PyObject *none_or(PyObject *object) {
 
 /* All there is to a Decoder, so that it can be written down (DESIGN.md section 2). */
 static PyObject *py_getstate(Decoder *self, PyObject *Py_UNUSED(unused)) {
+    PyObject *bytes = self->bytes == NULL ? Py_NewRef(Py_None) : own_bytes(PyBytes_AS_STRING(self->bytes), self->size);
+    if (bytes == NULL) return NULL;
     return Py_BuildValue(
-        "OOOOOOnnKLLy#y#y#(iiiiii)", self->on_control, self->pipeline, none_or(self->failure), none_or(self->assembly),
-        none_or(self->bytes), none_or(self->rest), (Py_ssize_t)self->size, (Py_ssize_t)self->received,
+        "OOOONOnnKLLy#y#y#(iiiiii)", self->on_control, self->pipeline, none_or(self->failure), none_or(self->assembly),
+        bytes, none_or(self->rest), (Py_ssize_t)self->size, (Py_ssize_t)self->received,
         (unsigned long long)self->remaining, (long long)self->max_size, (long long)self->expanded,
         (char *)&self->utf8, (Py_ssize_t)sizeof self->utf8, (char *)self->key, (Py_ssize_t)4,
         (char *)self->tail, (Py_ssize_t)self->tail_size,
@@ -624,21 +665,26 @@ static PyObject *py_setstate(Decoder *self, PyObject *state) {
     unsigned long long remaining;
     long long max_size, expanded;
     const char *utf8, *key, *tail;
-    int masked, fin, streaming, flags;
+    int masked, fin, streaming, flags, opcode, fragments;
+    Utf8 begun;
     if (!PyTuple_Check(state)) {
         PyErr_SetString(PyExc_TypeError, "not the state of a Decoder");
         return NULL;
     }
     if (!PyArg_ParseTuple(state, "OOOOOOnnKLLy#y#y#(iiiiii)", &on_control, &pipeline, &failure, &assembly, &bytes, &rest,
                           &size, &received, &remaining, &max_size, &expanded, &utf8, &utf8_size, &key, &key_size, &tail,
-                          &tail_size, &self->opcode, &self->fragments, &masked, &fin, &streaming, &flags))
+                          &tail_size, &opcode, &fragments, &masked, &fin, &streaming, &flags))
         return NULL;
-    if (utf8_size != sizeof self->utf8 || key_size != 4 || tail_size > (Py_ssize_t)sizeof self->tail || size < 0
+    if (utf8_size == sizeof begun) memcpy(&begun, utf8, sizeof begun);
+    if (utf8_size != sizeof begun || begun.begun > 3 || begun.need > 3 || (size_t)begun.begun > (size_t)size || received < 0
+        || opcode < 0 || opcode > BINARY || (opcode == 0 && remaining) || key_size != 4 || tail_size > (Py_ssize_t)sizeof self->tail || size < 0
         || (bytes != Py_None && (!PyBytes_CheckExact(bytes) || PyBytes_GET_SIZE(bytes) < size))
         || (rest != Py_None && !PyBytes_CheckExact(rest)) || (bytes == Py_None && assembly == Py_None && size)) {
         PyErr_SetString(PyExc_ValueError, "not the state of a Decoder");
         return NULL;
     }
+    self->opcode = opcode;
+    self->fragments = fragments;
     Py_XSETREF(self->on_control, Py_NewRef(on_control));
     if (set_pipeline(self, pipeline) < 0) return NULL;
     Py_XSETREF(self->failure, some(failure));

@@ -52,6 +52,7 @@ typedef struct {
 extern PyTypeObject DecoderType;
 int decoder_feed(Decoder *self, const unsigned char *data, size_t size, Emit emit, void *to);
 unsigned char *decoder_room(Decoder *self, size_t least, size_t *size); /* where the rest of a large frame belongs */
+int decoder_expects(Decoder *self, PyObject *bytes, const unsigned char *at, size_t size); /* it is still that room */
 int decoder_fill(Decoder *self, size_t size, Emit emit, void *to);
 size_t frame_header(unsigned char *to, int first, size_t size, int masked);
 PyObject *py_encode(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *names);
@@ -82,6 +83,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *loop, *callback, *context, *cancelled;
     char blocking;
+    char scheduled; /* a task was told, and has not run yet */
 } Waiter;
 extern PyTypeObject WaiterType;
 int waiter_wake(Waiter *self);

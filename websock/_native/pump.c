@@ -31,8 +31,9 @@ typedef struct {
     Decoder *decoder;       /* the protocol's */
     unsigned char *out;     /* frames that wait for the end of a callback */
     unsigned char *direct;  /* where the present read goes, if not to the shared buffer */
+    PyObject *lent;         /* keeps alive what `direct` points to */
     PyObject *collected;    /* what a read brought, when the inbox must look at it */
-    size_t out_size, out_capacity;
+    size_t out_size, out_capacity, lent_size;
     int fd, burst;
     char corked, reading_paused, writing_paused, parts, tls, lost, unclean, dropping;
 } Pump;
@@ -53,6 +54,11 @@ static int call(void *self, int name) {
     PyObject *result = PyObject_CallMethodNoArgs(self, names[name]);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
+}
+
+static PyObject *not_ready(void) {
+    PyErr_SetString(PyExc_AttributeError, "the connection is not initialized");
+    return NULL;
 }
 
 static int calls_back(Pump *self) { return self->on_message != NULL && self->on_message != Py_None; }
@@ -79,13 +85,19 @@ static int usable(Pump *self) {
 /* Write what is collected, and behind it `more`. */
 static int write_out(Pump *self, const unsigned char *more, size_t more_size) {
     size_t size = self->out_size, done = 0;
+    unsigned char *out = self->out;
     if (size + more_size == 0) return 0;
+    self->out = NULL; /* from here on other code may run, which may send too */
+    self->out_size = self->out_capacity = 0;
 #ifndef _WIN32
     if (self->fd >= 0) {
         int direct = usable(self);
-        if (direct < 0) return -1;
-        if (direct) {
-            struct iovec buffers[2] = {{self->out, size}, {(void *)more, more_size}};
+        if (direct < 0) {
+            PyMem_Free(out);
+            return -1;
+        }
+        if (direct && !self->unclean) {
+            struct iovec buffers[2] = {{out, size}, {(void *)more, more_size}};
             struct msghdr message = {.msg_iov = size ? buffers : buffers + 1, .msg_iovlen = size && more_size ? 2 : 1};
 #ifdef MSG_NOSIGNAL
             ssize_t sent_now = sendmsg(self->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -96,9 +108,6 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size) {
         }
     }
 #endif
-    unsigned char *out = self->out;
-    self->out = NULL; /* what writing calls may send again */
-    self->out_size = self->out_capacity = 0;
     int result = 0;
     if (done < size + more_size) {
         PyObject *rest = PyBytes_FromStringAndSize(NULL, size + more_size - done);
@@ -121,6 +130,10 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size) {
 }
 
 static int flush(Pump *self) {
+    if (self->transport == NULL && self->out_size) {
+        not_ready();
+        return -1;
+    }
     if (self->lost) {
         self->out_size = 0;
         return self->decoder != NULL && PyList_GET_SIZE(FIELD(self, out)) ? call(self, FLUSH_REST) : 0;
@@ -270,6 +283,7 @@ static int resume(Pump *self) {
 }
 
 static PyObject *pump_resume(Pump *self, PyObject *Py_UNUSED(unused)) {
+    if (self->inbox == NULL) return not_ready();
     if (resume(self) < 0) return NULL;
     Py_RETURN_NONE;
 }
@@ -296,16 +310,25 @@ static int received(Pump *self, Py_ssize_t size) {
     Queue *inbox = self->inbox;
     Decoder *decoder = self->decoder;
     unsigned char *direct = self->direct;
+    PyObject *lent = self->lent;
     Py_ssize_t before = inbox->count;
     self->direct = NULL;
+    self->lent = NULL;
     self->dropping = !is_open(self) && inbox->count && inbox->octets > inbox->backlog;
-    if ((inbox->special || inbox->streaming) && (self->collected = PyList_New(0)) == NULL) return -1;
+    if ((inbox->special || inbox->streaming) && (self->collected = PyList_New(0)) == NULL) {
+        Py_XDECREF(lent);
+        return -1;
+    }
     Py_SETREF(FIELD(self, heard), Py_NewRef(Py_True));
     int result;
-    if (direct != NULL)
+    if (direct != NULL && decoder_expects(decoder, lent, direct, size)) {
+        Py_CLEAR(lent);
         result = decoder_fill(decoder, size, emit, self);
-    else
+    } else if (direct != NULL) { /* something came between: the message ended, or its room is elsewhere */
+        result = decoder_feed(decoder, direct, size, emit, self);
+    } else
         result = decoder_feed(decoder, (unsigned char *)PyByteArray_AS_STRING(self->shared->buffer), size, emit, self);
+    Py_XDECREF(lent);
     PyObject *collected = self->collected;
     self->collected = NULL;
     if (result == 0
@@ -328,9 +351,14 @@ static int received(Pump *self, Py_ssize_t size) {
 
 static PyObject *pump_get_buffer(Pump *self, PyObject *Py_UNUSED(hint)) {
     size_t size;
-    if (self->decoder != NULL && (self->direct = decoder_room(self->decoder, DIRECT, &size)) != NULL)
+    Py_CLEAR(self->lent);
+    if (self->decoder != NULL && (self->direct = decoder_room(self->decoder, DIRECT, &size)) != NULL) {
+        self->lent = Py_NewRef(self->decoder->bytes);
+        self->lent_size = size;
         return PyMemoryView_FromMemory((char *)self->direct, size, PyBUF_WRITE);
+    }
     if (PyErr_Occurred()) return NULL;
+    if (self->shared == NULL) return not_ready();
     return Py_NewRef(self->shared->view);
 }
 
@@ -341,6 +369,10 @@ static PyObject *pump_buffer_updated(Pump *self, PyObject *argument) {
     if (size == -1 && PyErr_Occurred()) return NULL;
     if (self->decoder == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the connection is not open");
+        return NULL;
+    }
+    if (size < 0 || (size_t)size > (self->direct != NULL ? self->lent_size : (size_t)PyByteArray_GET_SIZE(self->shared->buffer))) {
+        PyErr_SetString(PyExc_ValueError, "more than the buffer has");
         return NULL;
     }
     if (received(self, size) < 0) return NULL;
@@ -372,6 +404,7 @@ static PyObject *pump_received(Pump *self, PyObject *args) {
 }
 
 static PyObject *pump_pop(Pump *self, PyObject *Py_UNUSED(unused)) {
+    if (self->inbox == NULL) return not_ready();
     PyObject *item = queue_pop(self->inbox);
     if (item != NULL && popped(self) < 0) Py_CLEAR(item);
     return item;
@@ -394,6 +427,7 @@ static int spares;
 
 static PyObject *new_receive(Pump *pump, int kind, PyObject *decode, int streaming) {
     Receive *self;
+    if (pump->inbox == NULL || pump->waiter == NULL) return not_ready();
     if (spares) {
         self = spare[--spares];
         _Py_NewReference((PyObject *)self);
@@ -433,9 +467,13 @@ static PySendResult receive_send(Receive *self, PyObject *Py_UNUSED(value), PyOb
         return PYGEN_ERROR;
     }
     if (pump->inbox->count == 0 || pump->burst >= TURN || pump->inbox->streaming != self->streaming) {
-        if (self->state == WAITING)
+        if (self->state == WAITING) {
+            if (pump->waiter->callback != NULL) {
+                PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+                return PYGEN_ERROR;
+            }
             pump->burst = 0;
-        else if ((pump->waiter->callback != NULL || pump->inbox->streaming != self->streaming || calls_back(pump))
+        } else if ((pump->waiter->callback != NULL || pump->inbox->streaming != self->streaming || calls_back(pump))
                  && call(pump, REFUSE_RECEIVER) < 0)
             goto failed;
         if (pump->inbox->count == 0 || pump->burst >= TURN) {
@@ -446,7 +484,11 @@ static PySendResult receive_send(Receive *self, PyObject *Py_UNUSED(value), PyOb
                 if (call(pump, COME_BACK) < 0) goto failed;
             }
             self->state = WAITING;
-            Py_CLEAR(pump->waiter->cancelled);
+            if (pump->waiter->scheduled) { /* it still belongs to a task that was cancelled, and has not seen it */
+                PyObject *fresh = PyObject_CallOneArg((PyObject *)&WaiterType, pump->loop);
+                if (fresh == NULL) goto failed;
+                Py_SETREF(pump->waiter, (Waiter *)fresh);
+            }
             pump->waiter->blocking = 1;
             *result = Py_NewRef(pump->waiter);
             return PYGEN_NEXT;
@@ -550,7 +592,7 @@ static PyObject *pump_arrival(Pump *self, PyObject *streaming) {
 /* The type. */
 
 static PyObject *pump_get_protocol(Pump *self, void *Py_UNUSED(closure)) {
-    return Py_NewRef(self->protocol);
+    return self->protocol == NULL ? not_ready() : Py_NewRef(self->protocol);
 }
 
 static int pump_set_protocol(Pump *self, PyObject *protocol, void *Py_UNUSED(closure)) {
@@ -573,7 +615,7 @@ static int pump_set_protocol(Pump *self, PyObject *protocol, void *Py_UNUSED(clo
 }
 
 static PyObject *pump_get_inbox(Pump *self, void *Py_UNUSED(closure)) {
-    return Py_NewRef((PyObject *)self->inbox);
+    return self->inbox == NULL ? not_ready() : Py_NewRef((PyObject *)self->inbox);
 }
 
 static int pump_set_inbox(Pump *self, PyObject *inbox, void *Py_UNUSED(closure)) {
@@ -639,6 +681,8 @@ static int pump_clear(Pump *self) {
     Py_CLEAR(self->on_message);
     Py_CLEAR(self->lost_by);
     Py_CLEAR(self->collected);
+    Py_CLEAR(self->lent);
+    self->direct = NULL;
     return 0;
 }
 
@@ -714,6 +758,10 @@ PyTypeObject PumpType = {
 /* Shared, continued. */
 
 static int flush_later(Shared *self, PyObject *pump) {
+    if (self->waiting == NULL || !PyObject_TypeCheck(pump, &PumpType)) {
+        PyErr_SetString(PyExc_TypeError, "only a connection can be written later");
+        return -1;
+    }
     if (PyList_GET_SIZE(self->waiting) == 0) {
         PyObject *loop = PyObject_CallNoArgs(self->loop);
         if (loop == NULL) return -1;
@@ -739,15 +787,24 @@ static PyObject *shared_flush_later(Shared *self, PyObject *pump) {
 
 static PyObject *shared_flush(Shared *self, PyObject *Py_UNUSED(unused)) {
     PyObject *waiting = self->waiting;
+    if (waiting == NULL) return not_ready();
     if ((self->waiting = PyList_New(0)) == NULL) {
         self->waiting = waiting;
         return NULL;
     }
-    int result = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waiting) && result == 0; i++)
-        result = flush((Pump *)PyList_GET_ITEM(waiting, i));
+    PyObject *type = NULL, *error = NULL, *traceback = NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waiting); i++) {
+        if (flush((Pump *)PyList_GET_ITEM(waiting, i)) == 0) continue;
+        if (type == NULL)
+            PyErr_Fetch(&type, &error, &traceback); /* the others have their turn all the same */
+        else
+            PyErr_Clear();
+    }
     Py_DECREF(waiting);
-    if (result < 0) return NULL;
+    if (type != NULL) {
+        PyErr_Restore(type, error, traceback);
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 

@@ -110,7 +110,7 @@ static PyObject *queue_take_all(Queue *self, PyObject *Py_UNUSED(unused)) {
     Py_ssize_t octets = self->octets;
     PyObject *items = PyList_New(self->count);
     if (items == NULL) return NULL;
-    for (Py_ssize_t i = 0; self->count; i++) PyList_SET_ITEM(items, i, queue_pop(self));
+    for (Py_ssize_t i = 0; self->count && i < PyList_GET_SIZE(items); i++) PyList_SET_ITEM(items, i, queue_pop(self));
     self->octets = octets;
     return items;
 }
@@ -188,6 +188,7 @@ static int call_soon(Waiter *self, PyObject *callback, PyObject *context) {
     PyObject *handle = PyObject_Vectorcall(method, arguments, 2, names);
     Py_DECREF(method);
     Py_XDECREF(handle);
+    if (handle != NULL) self->scheduled = 1;
     return handle == NULL ? -1 : 0;
 }
 
@@ -230,6 +231,10 @@ static PyObject *waiter_wake_soon(Waiter *self, PyObject *Py_UNUSED(unused)) {
 }
 
 static PyObject *waiter_get_loop(Waiter *self, PyObject *Py_UNUSED(unused)) {
+    if (self->loop == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "the waiter is not initialized");
+        return NULL;
+    }
     return Py_NewRef(self->loop);
 }
 
@@ -282,6 +287,7 @@ static PyObject *waiter_cancel(Waiter *self, PyObject *args, PyObject *keywords)
 }
 
 static PyObject *waiter_result(Waiter *self, PyObject *Py_UNUSED(unused)) {
+    self->scheduled = 0;
     if (self->cancelled == NULL) Py_RETURN_NONE;
     PyObject *error = self->cancelled;
     self->cancelled = NULL;
@@ -342,6 +348,7 @@ static PyMethodDef waiter_methods[] = {
 
 static PyMemberDef waiter_members[] = {
     {"_asyncio_future_blocking", T_BOOL, offsetof(Waiter, blocking), 0, NULL},
+    {"scheduled", T_BOOL, offsetof(Waiter, scheduled), READONLY, "a task was told, and has not run yet"},
     {NULL},
 };
 

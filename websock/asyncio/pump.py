@@ -212,8 +212,7 @@ class PurePump:
 
     async def _arrival(self, streaming: bool) -> None:
         """Wait until the inbox has something, and it is this task's turn."""
-        waiter = self._waiter
-        if waiter.waiting or self._inbox.streaming is not streaming or self._on_message is not None:
+        if self._waiter.waiting or self._inbox.streaming is not streaming or self._on_message is not None:
             self._refuse_receiver()
         while not self._inbox or self._burst >= _TURN:
             if self._inbox:
@@ -221,8 +220,12 @@ class PurePump:
                 self._ask_turn()
             else:
                 self._come_back()
-            await waiter
+            if self._waiter.scheduled:  # it still belongs to a task that was cancelled, and has not seen it
+                self._waiter = Waiter(self._loop)
+            await self._waiter
             self._burst = 0
+            if self._waiter.waiting:
+                self._refuse_receiver()
 
     # Sending.
 

@@ -44,8 +44,14 @@ class Shared:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        first: Exception | None = None
         for connection in waiting:
-            connection._flush()
+            try:
+                connection._flush()
+            except Exception as error:  # the others have their turn all the same
+                first = first or error
+        if first is not None:
+            raise first
 
 
 if ACCELERATED and not TYPE_CHECKING:

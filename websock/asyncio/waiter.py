@@ -19,7 +19,7 @@ class Waiter:
     the one that asyncio documents for future-like objects, and is the same for C and Python tasks and for uvloop.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop", "scheduled")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -27,6 +27,7 @@ class Waiter:
         self._context: contextvars.Context | None = None
         self._cancelled: asyncio.CancelledError | None = None
         self._asyncio_future_blocking = False
+        self.scheduled = False  # a task was told, and has not run yet
 
     @property
     def waiting(self) -> bool:
@@ -34,7 +35,6 @@ class Waiter:
         return self._callback is not None
 
     def __await__(self) -> Generator[Any, None, None]:
-        self._cancelled = None
         self._asyncio_future_blocking = True
         yield self
 
@@ -47,12 +47,14 @@ class Waiter:
         if self._context is not None and asyncio.current_task(self._loop) is None:
             self._context.run(callback, self)
         else:
+            self.scheduled = True
             self._loop.call_soon(callback, self, context=self._context)
 
     def wake_soon(self) -> None:
         """Resume the task that waits with the loop's next turn."""
         if (callback := self._callback) is not None:
             self._callback = None
+            self.scheduled = True
             self._loop.call_soon(callback, self, context=self._context)
 
     # What a task expects of a future.
@@ -82,6 +84,7 @@ class Waiter:
         return True
 
     def result(self) -> None:
+        self.scheduled = False
         if self._cancelled is not None:
             cancelled, self._cancelled = self._cancelled, None
             raise cancelled
