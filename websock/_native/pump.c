@@ -705,8 +705,24 @@ static void pump_dealloc(Pump *self) {
 static PyMethodDef pump_methods[] = {
     {"get_buffer", (PyCFunction)pump_get_buffer, METH_O, NULL},
     {"buffer_updated", (PyCFunction)pump_buffer_updated, METH_O, NULL},
-    {"recv", (PyCFunction)(void (*)(void))pump_recv, METH_VARARGS | METH_KEYWORDS, NULL},
-    {"send", (PyCFunction)(void (*)(void))pump_send, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"recv", (PyCFunction)(void (*)(void))pump_recv, METH_VARARGS | METH_KEYWORDS,
+     "recv($self, /, decode=None)\n--\n\n"
+     "The next message: str for text, bytes for binary (RFC 6455 section 5.6).\n\n"
+     "Cancelling it loses nothing. With decode True or False it is str or bytes whatever it was.\n\n"
+     "Raises:\n"
+     "    ConnectionClosed: the connection is closed, and every message before that was returned.\n"
+     "    ConcurrencyError: another task waits in recv or recv_streaming, or messages go to on_message.\n"
+     "    UnicodeDecodeError: decode is True for bytes that are not UTF-8; the message is lost."},
+    {"send", (PyCFunction)(void (*)(void))pump_send, METH_FASTCALL | METH_KEYWORDS,
+     "send($self, message, /, *, text=None, compress=None)\n--\n\n"
+     "Send a message: str as text, bytes as binary, an (asynchronous) iterable of one of them in fragments.\n\n"
+     "The message is queued by the call itself; awaiting the result waits until the connection takes more\n"
+     "(write_limit) and tells whether the connection was open. With text, bytes are sent as text or str as binary;\n"
+     "compress overrules the settings of compression (RFC 7692) for this message.\n\n"
+     "Raises:\n"
+     "    ConnectionClosed: when awaited: the connection is closed or closing.\n"
+     "    TypeError: not something that can be sent.\n"
+     "    ValueError: text is true and the bytes are not UTF-8."},
     {"_flush", (PyCFunction)pump_flush, METH_NOARGS, NULL},
     {"_resume", (PyCFunction)pump_resume, METH_NOARGS, NULL},
     {"_received", (PyCFunction)pump_received, METH_VARARGS, NULL},
