@@ -222,12 +222,6 @@ class Conversation(RuleBasedStateMachine):
         first = {self.client.protocol.closed().rcvd_then_sent, self.server.protocol.closed().rcvd_then_sent}
         assert first in ({True, False}, {False})  # False twice: both closed at the same time
 
-    def snapshot(self) -> object:
-        return [
-            (len(end.wire), len(end.received), end.protocol.has_outgoing, end.shut, end.eof_seen)
-            for end in (self.client, self.server)
-        ]
-
 
 Conversation.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
 if settings.default is not None and settings.default.max_examples > 1000:  # the heavy profile
