@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -685,7 +686,7 @@ def test_time_that_runs_out_in_the_tls_handshake_ends_the_connection() -> None:
 
     async def main() -> None:
         async with serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0) as server:
-            opening = _Opening(server, asyncio.get_running_loop())
+            opening = _Opening(server, asyncio.get_running_loop(), None)
             opening._timeout()
             transport = Transport()
             opening.connection_made(transport)
@@ -749,5 +750,38 @@ def test_a_flush_that_raises_does_not_keep_the_others_of_its_turn_from_theirs() 
             assert [end._protocol.has_outgoing for end in ends] == [False, True, False, False]
             assert [type(one["exception"]) for one in complaints] == [LookupError]
             del ends[1]._flush_rest
+
+    run(main)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_loop_that_cannot_watch_sockets_uses_its_own_transports(
+    monkeypatch: pytest.MonkeyPatch, secure: bool, server_ssl: ssl.SSLContext, client_ssl: ssl.SSLContext
+) -> None:
+    """As Windows' proactor loop is."""
+    for module in ("client", "server"):
+        monkeypatch.setattr(f"websock.asyncio.{module}.can_watch", lambda loop: False)
+
+    async def handler(ws: Any) -> None:
+        async for message in ws:
+            await ws.send(message)
+        assert ws.close_code == 4000
+
+    async def main() -> None:
+        async with serve(handler, "localhost", 0, ssl=server_ssl if secure else None) as server:
+            port = server.sockets[0].getsockname()[1]
+            uri = f"{'wss' if secure else 'ws'}://localhost:{port}/"
+            async with connect(uri, ssl=client_ssl if secure else None, max_size=None) as ws:
+                for message in ("text", b"x" * 1_000_000, ["in", "parts"]):
+                    await ws.send(message)
+                assert [len(await ws.recv()) for _ in range(3)] == [4, 1_000_000, 7]
+                await ws.close(4000)
+            with pytest.raises(OSError if secure else websock.InvalidHandshake):
+                reader, writer = await asyncio.open_connection("localhost", port)
+                writer.write(b"nonsense\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+                assert b"400" in answer or secure
+                await connect(uri, ssl=True if secure else None, additional_headers={"Origin": "https://elsewhere"})
 
     run(main)

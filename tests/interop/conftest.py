@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..adapters.conftest import (
-    bench,
+from ..adapters.conftest import bench
+from ..sockets import (
     certificate,
     client_ssl,
     logs,

@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #endif
 
-enum { TURN = 64, CORK = 65536, LARGE = 16384, DIRECT = 32768 };
+enum { TURN = 64, CORK = 65536, LARGE = 16384, DIRECT = 32768, SPENT_LEAST = 1 << 17, SPENT_MOST = 1 << 22 };
 
 /* Shared: what the connections of one event loop have in common. */
 
@@ -19,6 +19,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *loop; /* a weak reference */
     PyObject *view, *buffer, *last, *waiting, *weakrefs;
+    PyObject *spent; /* a large message that a callback has seen; see spend() */
 } Shared;
 
 typedef struct {
@@ -35,20 +36,23 @@ typedef struct {
     PyObject *collected;    /* what a read brought, when the inbox must look at it */
     size_t out_size, out_capacity, lent_size;
     int fd, burst;
-    char corked, reading_paused, writing_paused, parts, tls, lost, unclean, dropping;
+    char corked, reading_paused, writing_paused, parts, lost, dropping;
 } Pump;
 
-static PyObject *ProtocolClass, *OPEN, *ENDING, *CLOSED, *converted, *ConnectionClosedOK;
+static PyObject *ProtocolClass, *SocketTransport, *OPEN, *ENDING, *CLOSED, *converted, *ConnectionClosedOK;
 static struct { Py_ssize_t state, out, part_opcode, pipeline, wants_tick, wants_eof, wants_close, unsettled, heard, eof, masks; } at;
-static PyObject *names[16];
+static struct { Py_ssize_t closing, pending, paused; } of; /* the transport's */
 enum { PAUSE_READING, CATCH_UP, READ_ON_IF_LOW, COME_BACK, ASK_TURN, FLUSH_REST, SEND_SLOW, REFUSE_RECEIVER, FAILED,
-       DECODED, SETTLE, IS_CLOSING, BUFFER_SIZE, WRITE, ADD, SENDING };
-static const char *const name_texts[] = {
+       DECODED, SETTLE, WRITE, WRITELINES, QUEUE, AT_EOF, BROKEN, CRASHED, STOP_WATCHING, ADD, SENDING,
+       PLAIN, BROADCAST_SLOW, NAMES };
+static const char *const name_texts[NAMES] = {
     "_pause_reading", "_catch_up", "_read_on_if_low", "_come_back", "_ask_turn", "_flush_rest", "_send_slow",
-    "_refuse_receiver", "_callback_failed", "_decoded", "settle", "is_closing", "get_write_buffer_size", "write", "add",
-    "_sending"};
+    "_refuse_receiver", "_callback_failed", "_decoded", "settle", "write", "writelines", "queue", "at_eof", "broken", "crashed",
+    "stop_watching", "add", "_sending", "plain", "_broadcast_slow"};
+static PyObject *names[NAMES];
 
 #define FIELD(pump, name) (*(PyObject **)((char *)(pump)->protocol + at.name))
+#define ITS(transport, name) (*(PyObject **)((char *)(transport) + of.name))
 
 static int call(void *self, int name) {
     PyObject *result = PyObject_CallMethodNoArgs(self, names[name]);
@@ -67,65 +71,82 @@ static int is_ending(Pump *self) {
     return self->decoder != NULL && (FIELD(self, state) == ENDING || FIELD(self, state) == CLOSED);
 }
 
-/* Writing. */
-
-static int usable(Pump *self) {
-    PyObject *closing = PyObject_CallMethodNoArgs(self->transport, names[IS_CLOSING]);
-    Py_XDECREF(closing);
-    if (closing != Py_False) return closing == NULL ? -1 : 0;
-    if (self->unclean) { /* the transport may have something of ours, which must go first */
-        PyObject *size = PyObject_CallMethodNoArgs(self->transport, names[BUFFER_SIZE]);
-        if (size == NULL) return -1;
-        self->unclean = PyObject_IsTrue(size) != 0;
-        Py_DECREF(size);
-    }
-    return !self->unclean;
+/* The exception that is set, if it is one that ends the connection and not the program. */
+static PyObject *taken_exception(void) {
+    PyObject *type, *error, *traceback;
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) return NULL;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL) PyException_SetTraceback(error, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return error;
 }
 
-/* Write what is collected, and behind it `more`. */
-static int write_out(Pump *self, const unsigned char *more, size_t more_size) {
+/* Writing. */
+
+/* Whether the transport is one of ours on a plain socket, which may be written to past it. */
+static int is_direct(Pump *self) {
+    return self->fd >= 0 && (PyObject *)Py_TYPE(self->transport) == SocketTransport;
+}
+
+static int hand_over(Pump *self, int method, PyObject *what) {
+    PyObject *done = PyObject_CallMethodOneArg(self->transport, names[method], what);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* What is left of a payload when `done` octets of it are gone; the octets of bytes need no copy. */
+static PyObject *rest_of(PyObject *owner, const unsigned char *payload, size_t done, size_t size) {
+    if (!PyBytes_CheckExact(owner)) return PyBytes_FromStringAndSize((const char *)payload + done, size - done);
+    PyObject *whole = PyMemoryView_FromObject(owner);
+    PyObject *rest = whole == NULL ? NULL : PySequence_GetSlice(whole, done, size);
+    Py_XDECREF(whole);
+    return rest;
+}
+
+/* Write what is collected, and behind it `more`, which belongs to `owner`. */
+static int write_out(Pump *self, const unsigned char *more, size_t more_size, PyObject *owner) {
     size_t size = self->out_size, done = 0;
     unsigned char *out = self->out;
+    int method = WRITE, result = 0;
     if (size + more_size == 0) return 0;
     self->out = NULL; /* from here on other code may run, which may send too */
     self->out_size = self->out_capacity = 0;
 #ifndef _WIN32
-    if (self->fd >= 0) {
-        int direct = usable(self);
-        if (direct < 0) {
-            PyMem_Free(out);
-            return -1;
-        }
-        if (direct && !self->unclean) {
-            struct iovec buffers[2] = {{out, size}, {(void *)more, more_size}};
-            struct msghdr message = {.msg_iov = size ? buffers : buffers + 1, .msg_iovlen = size && more_size ? 2 : 1};
+    if (is_direct(self) && ITS(self->transport, closing) == Py_False && ITS(self->transport, pending) == Py_None) {
+        struct iovec buffers[2] = {{out, size}, {(void *)more, more_size}};
+        struct msghdr message = {.msg_iov = size ? buffers : buffers + 1, .msg_iovlen = size && more_size ? 2 : 1};
 #ifdef MSG_NOSIGNAL
-            ssize_t sent_now = sendmsg(self->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent_now = sendmsg(self->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 #else
-            ssize_t sent_now = sendmsg(self->fd, &message, MSG_DONTWAIT);
+        ssize_t sent_now = sendmsg(self->fd, &message, MSG_DONTWAIT);
 #endif
-            if (sent_now > 0) done = (size_t)sent_now; /* an error comes back when the transport tries */
-        }
+        if (sent_now > 0) {
+            done = (size_t)sent_now;
+            method = QUEUE; /* it is full now */
+        } /* an error comes back when the transport tries */
     }
 #endif
-    int result = 0;
-    if (done < size + more_size) {
-        PyObject *rest = PyBytes_FromStringAndSize(NULL, size + more_size - done);
-        if (rest != NULL) {
-            char *to = PyBytes_AS_STRING(rest);
-            size_t from_out = done < size ? size - done : 0, skipped = done < size ? 0 : done - size;
-            memcpy(to, out + done, from_out);
-            if (more_size) memcpy(to + from_out, more + skipped, more_size - skipped);
-            self->unclean = 1;
-            PyObject *written = PyObject_CallMethodOneArg(self->transport, names[WRITE], rest);
-            Py_DECREF(rest);
-            Py_XDECREF(written);
-            if (written == NULL) result = -1;
-        } else {
-            result = -1;
-        }
+    PyObject *rest = NULL, *behind = NULL;
+    if (done < size) {
+        rest = PyBytes_FromStringAndSize((char *)out + done, size - done);
+        if (rest == NULL) result = -1;
+        done = size;
     }
     PyMem_Free(out);
+    if (result == 0 && done < size + more_size && (behind = rest_of(owner, more, done - size, more_size)) == NULL)
+        result = -1;
+    if (result == 0 && rest != NULL && behind != NULL && method == WRITE) { /* together, for TLS */
+        PyObject *both = PyTuple_Pack(2, rest, behind);
+        result = both == NULL ? -1 : hand_over(self, WRITELINES, both);
+        Py_XDECREF(both);
+    } else {
+        if (result == 0 && rest != NULL) result = hand_over(self, method, rest);
+        if (result == 0 && behind != NULL) result = hand_over(self, method, behind);
+    }
+    Py_XDECREF(rest);
+    Py_XDECREF(behind);
     return result;
 }
 
@@ -138,7 +159,7 @@ static int flush(Pump *self) {
         self->out_size = 0;
         return self->decoder != NULL && PyList_GET_SIZE(FIELD(self, out)) ? call(self, FLUSH_REST) : 0;
     }
-    if (self->out_size && write_out(self, NULL, 0) < 0) return -1;
+    if (self->out_size && write_out(self, NULL, 0, NULL) < 0) return -1;
     if (self->decoder == NULL) return 0;
     if ((PyList_GET_SIZE(FIELD(self, out)) && (!self->writing_paused || is_ending(self)))
         || FIELD(self, wants_tick) == Py_True || FIELD(self, wants_eof) == Py_True
@@ -163,12 +184,20 @@ static unsigned char *reserve_out(Pump *self, size_t more) {
     return self->out + self->out_size;
 }
 
+/* Whether a whole message can go straight behind what is collected. */
+static int in_short(Pump *self) {
+    return self->decoder != NULL && !self->lost && !self->parts && !self->writing_paused && FIELD(self, state) == OPEN
+           && FIELD(self, pipeline) == Py_None && PyList_GET_SIZE(FIELD(self, out)) == 0
+           && !PyObject_IsTrue(FIELD(self, part_opcode));
+}
+
+static int flush_unless_corked(Pump *self) {
+    return !self->corked || self->out_size > CORK ? flush(self) : 0;
+}
+
 /* 1: queued, perhaps written; 0: not the short way; -1: exception. */
 static int send_quickly(Pump *self, PyObject *message) {
-    if (self->decoder == NULL || self->lost || self->parts || self->writing_paused || FIELD(self, state) != OPEN
-        || FIELD(self, pipeline) != Py_None || PyList_GET_SIZE(FIELD(self, out))
-        || PyObject_IsTrue(FIELD(self, part_opcode)))
-        return 0;
+    if (!in_short(self)) return 0;
     const unsigned char *payload;
     Py_ssize_t size;
     PyObject *encoded = NULL;
@@ -204,8 +233,8 @@ static int send_quickly(Pump *self, PyObject *message) {
         }
         if (result == 1) {
             self->out_size += header + (apart ? 0 : size);
-            if (apart ? write_out(self, payload, size) < 0 : 0) result = -1;
-            if (result == 1 && (!self->corked || self->out_size > CORK) && flush(self) < 0) result = -1;
+            if (apart ? write_out(self, payload, size, message) < 0 : 0) result = -1;
+            if (result == 1 && flush_unless_corked(self) < 0) result = -1;
         }
     }
     Py_XDECREF(encoded);
@@ -228,6 +257,32 @@ static PyObject *pump_send(Pump *self, PyObject *const *args, Py_ssize_t count, 
     return result;
 }
 
+/* What `Broadcast.plain` is: one buffer, or the header and a large payload; else 0. */
+static int broadcast_quickly(Pump *self, PyObject *frame) {
+    Py_ssize_t buffers = PyTuple_CheckExact(frame) ? PyTuple_GET_SIZE(frame) : 0;
+    if (buffers < 1 || buffers > 2 || !in_short(self) || FIELD(self, masks) == Py_True) return 0;
+    PyObject *head = PyTuple_GET_ITEM(frame, 0), *payload = PyTuple_GET_ITEM(frame, buffers - 1);
+    if (!PyBytes_CheckExact(head) || !PyBytes_CheckExact(payload)) return 0;
+    unsigned char *to = reserve_out(self, PyBytes_GET_SIZE(head));
+    if (to == NULL) return -1;
+    memcpy(to, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head));
+    self->out_size += PyBytes_GET_SIZE(head);
+    if (buffers == 2
+        && write_out(self, (unsigned char *)PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), payload) < 0)
+        return -1;
+    return flush_unless_corked(self) < 0 ? -1 : 1;
+}
+
+static PyObject *pump_broadcast(Pump *self, PyObject *encoded) {
+    PyObject *frame = PyObject_GetAttr(encoded, names[PLAIN]);
+    if (frame == NULL) return NULL;
+    int result = broadcast_quickly(self, frame);
+    Py_DECREF(frame);
+    if (result == 0) return PyObject_CallMethodOneArg((PyObject *)self, names[BROADCAST_SLOW], encoded);
+    if (result < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *pump_flush(Pump *self, PyObject *Py_UNUSED(unused)) {
     if (flush(self) < 0) return NULL;
     Py_RETURN_NONE;
@@ -245,6 +300,16 @@ static int settle_if_idle(Pump *self) {
     return call(self->protocol, SETTLE);
 }
 
+/* A callback has seen `message`. A large one is kept until something small comes: if its memory went back to the system
+ * at once, the next one would have to be given every page of its own anew, which takes longer than all else. */
+static void spend(Pump *self, PyObject *message) {
+    Py_ssize_t size = PyUnicode_CheckExact(message) ? PyUnicode_GET_LENGTH(message) : PyBytes_CheckExact(message) ? PyBytes_GET_SIZE(message) : 0;
+    if (size >= SPENT_LEAST && size <= SPENT_MOST)
+        Py_XSETREF(self->shared->spent, message);
+    else
+        Py_DECREF(message);
+}
+
 /* Each message to the callback, for as long as the peer takes what that sends. */
 static int call_back(Pump *self) {
     self->burst = 0;
@@ -254,17 +319,12 @@ static int call_back(Pump *self) {
         if (message == NULL) return -1;
         PyObject *arguments[] = {(PyObject *)self, message};
         PyObject *result = PyObject_Vectorcall(self->on_message, arguments, 2, NULL);
-        Py_DECREF(message);
+        spend(self, message);
         if (result == NULL) {
-            PyObject *type, *error, *traceback;
-            if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
-            PyErr_Fetch(&type, &error, &traceback);
-            PyErr_NormalizeException(&type, &error, &traceback);
-            if (traceback != NULL) PyException_SetTraceback(error, traceback);
+            PyObject *error = taken_exception();
+            if (error == NULL) return -1;
             result = PyObject_CallMethodOneArg((PyObject *)self, names[FAILED], error);
-            Py_XDECREF(type);
-            Py_XDECREF(error);
-            Py_XDECREF(traceback);
+            Py_DECREF(error);
             if (result == NULL) return -1;
         }
         Py_DECREF(result);
@@ -349,20 +409,38 @@ static int received(Pump *self, Py_ssize_t size) {
     return inbox->count > before ? deliver(self) : settle_if_idle(self);
 }
 
-static PyObject *pump_get_buffer(Pump *self, PyObject *Py_UNUSED(hint)) {
-    size_t size;
+/* Where the next read goes: the rest of a large frame to its place, all else to the shared buffer. */
+static int choose_buffer(Pump *self) {
     Py_CLEAR(self->lent);
-    if (self->decoder != NULL && (self->direct = decoder_room(self->decoder, DIRECT, &size)) != NULL) {
+    self->direct = NULL;
+    if (self->decoder != NULL && (self->direct = decoder_room(self->decoder, DIRECT, &self->lent_size)) != NULL)
         self->lent = Py_NewRef(self->decoder->bytes);
-        self->lent_size = size;
-        return PyMemoryView_FromMemory((char *)self->direct, size, PyBUF_WRITE);
-    }
-    if (PyErr_Occurred()) return NULL;
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *pump_get_buffer(Pump *self, PyObject *Py_UNUSED(hint)) {
     if (self->shared == NULL) return not_ready();
+    if (choose_buffer(self) < 0) return NULL;
+    if (self->direct != NULL) return PyMemoryView_FromMemory((char *)self->direct, self->lent_size, PyBUF_WRITE);
     return Py_NewRef(self->shared->view);
 }
 
 static int flush_later(Shared *self, PyObject *pump);
+
+/* A read brought `size` octets. */
+static int updated(Pump *self, Py_ssize_t size) {
+    if (self->shared->spent != NULL && size < LARGE && self->decoder->bytes == NULL) Py_CLEAR(self->shared->spent);
+    if (received(self, size) < 0) return -1;
+    if (self->decoder->behind && call(self, CATCH_UP) < 0) return -1;
+    if (self->shared->last == (PyObject *)self) {
+        if (flush(self) < 0) return -1;
+    } else {
+        Py_XSETREF(self->shared->last, Py_NewRef(self));
+        if (flush_later(self->shared, (PyObject *)self) < 0) return -1;
+    }
+    if (is_ending(self) && waiter_wake(self->waiter) < 0) return -1;
+    return 0;
+}
 
 static PyObject *pump_buffer_updated(Pump *self, PyObject *argument) {
     Py_ssize_t size = PyLong_AsSsize_t(argument);
@@ -375,17 +453,52 @@ static PyObject *pump_buffer_updated(Pump *self, PyObject *argument) {
         PyErr_SetString(PyExc_ValueError, "more than the buffer has");
         return NULL;
     }
-    if (received(self, size) < 0) return NULL;
-    if (self->decoder->behind && call(self, CATCH_UP) < 0) return NULL;
-    if (self->shared->last == (PyObject *)self) {
-        if (flush(self) < 0) return NULL;
-    } else {
-        Py_XSETREF(self->shared->last, Py_NewRef(self));
-        if (flush_later(self->shared, (PyObject *)self) < 0) return NULL;
-    }
-    if (is_ending(self) && waiter_wake(self->waiter) < 0) return NULL;
+    if (updated(self, size) < 0) return NULL;
     Py_RETURN_NONE;
 }
+
+#ifndef _WIN32
+/* The transport is told how a read ended, when it brought nothing. */
+static int tell_transport(Pump *self, int method, PyObject *what) {
+    PyObject *told = what == NULL ? PyObject_CallMethodNoArgs(self->transport, names[method])
+                                  : PyObject_CallMethodOneArg(self->transport, names[method], what);
+    Py_XDECREF(told);
+    return told == NULL ? -1 : 0;
+}
+
+/* The socket can be read: what the transport would do for another protocol. */
+static PyObject *pump_socket_readable(Pump *self, PyObject *Py_UNUSED(unused)) {
+    if (self->decoder == NULL || self->shared == NULL || !is_direct(self)) return not_ready();
+    int method = -1;
+    ssize_t size = -1;
+    if (ITS(self->transport, paused) == Py_True) {
+        method = STOP_WATCHING;
+    } else if (choose_buffer(self) == 0) {
+        unsigned char *to = self->direct != NULL ? self->direct : (unsigned char *)PyByteArray_AS_STRING(self->shared->buffer);
+        size = recv(self->fd, to, self->direct != NULL ? self->lent_size : (size_t)PyByteArray_GET_SIZE(self->shared->buffer), MSG_DONTWAIT);
+        if (size > 0) {
+            if (updated(self, size) == 0) Py_RETURN_NONE;
+        } else if (size == 0) {
+            method = AT_EOF;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+            Py_RETURN_NONE;
+        } else {
+            PyErr_SetFromErrno(PyExc_OSError);
+            method = BROKEN;
+        }
+    }
+    PyObject *error = NULL;
+    int result = 0;
+    if (method == STOP_WATCHING || method == AT_EOF) result = tell_transport(self, method, NULL);
+    if (PyErr_Occurred()) {
+        if ((error = taken_exception()) == NULL) return NULL;
+        result = tell_transport(self, method == BROKEN ? BROKEN : CRASHED, error);
+        Py_DECREF(error);
+    }
+    if (result < 0) return NULL;
+    Py_RETURN_NONE;
+}
+#endif
 
 static PyObject *pump_received(Pump *self, PyObject *args) {
     PyObject *messages, *octets;
@@ -723,6 +836,10 @@ static PyMethodDef pump_methods[] = {
      "    ConnectionClosed: when awaited: the connection is closed or closing.\n"
      "    TypeError: not something that can be sent.\n"
      "    ValueError: text is true and the bytes are not UTF-8."},
+#ifndef _WIN32
+    {"socket_readable", (PyCFunction)pump_socket_readable, METH_NOARGS, NULL},
+#endif
+    {"_broadcast", (PyCFunction)pump_broadcast, METH_O, NULL},
     {"_flush", (PyCFunction)pump_flush, METH_NOARGS, NULL},
     {"_resume", (PyCFunction)pump_resume, METH_NOARGS, NULL},
     {"_received", (PyCFunction)pump_received, METH_VARARGS, NULL},
@@ -743,7 +860,7 @@ static PyMemberDef pump_members[] = {
     {"_shared", T_OBJECT, offsetof(Pump, shared), READONLY, NULL},
     {"_fd", T_INT, offsetof(Pump, fd), 0, NULL},
     FLAG("_corked", corked), FLAG("_reading_paused", reading_paused), FLAG("_writing_paused", writing_paused),
-    FLAG("_parts", parts), FLAG("_tls", tls), FLAG("_lost", lost), FLAG("_unclean", unclean),
+    FLAG("_parts", parts), FLAG("_lost", lost),
     {NULL},
 };
 
@@ -841,11 +958,13 @@ static int shared_traverse(Shared *self, visitproc visit, void *arg) {
     Py_VISIT(self->view);
     Py_VISIT(self->last);
     Py_VISIT(self->waiting);
+    Py_VISIT(self->spent);
     return 0;
 }
 
 static int shared_clear(Shared *self) {
     Py_CLEAR(self->last);
+    Py_CLEAR(self->spent);
     return 0;
 }
 
@@ -857,6 +976,7 @@ static void shared_dealloc(Shared *self) {
     Py_CLEAR(self->buffer);
     Py_CLEAR(self->last);
     Py_CLEAR(self->waiting);
+    Py_CLEAR(self->spent);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -889,37 +1009,40 @@ static PyTypeObject SharedType = {
 
 PyTypeObject *shared_type(void) { return &SharedType; }
 
-/* Where the slots of the Protocol are. */
+/* Where the slots of the Protocol and of the transport are. */
 
-static int slot(const char *name, Py_ssize_t *offset) {
-    PyObject *descriptor = PyObject_GetAttrString(ProtocolClass, name);
+static int slot(PyObject *owner, const char *name, Py_ssize_t *offset) {
+    PyObject *descriptor = PyObject_GetAttrString(owner, name);
     if (descriptor == NULL) return -1;
     int good = Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
     if (good)
         *offset = ((PyMemberDescrObject *)descriptor)->d_member->offset;
     else
-        PyErr_Format(PyExc_TypeError, "Protocol.%s is not a slot", name);
+        PyErr_Format(PyExc_TypeError, "%R has no slot %s", owner, name);
     Py_DECREF(descriptor);
     return good ? 0 : -1;
 }
 
 PyObject *py_bind_pump(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *protocol, *open, *ending, *closed, *convert, *ok, *current;
-    if (!PyArg_ParseTuple(args, "OOOOOOO", &protocol, &open, &ending, &closed, &convert, &ok, &current)) return NULL;
+    PyObject *protocol, *transport, *open, *ending, *closed, *convert, *ok, *current;
+    if (!PyArg_ParseTuple(args, "OOOOOOOO", &protocol, &transport, &open, &ending, &closed, &convert, &ok, &current)) return NULL;
     ProtocolClass = Py_NewRef(protocol);
+    SocketTransport = Py_NewRef(transport);
     OPEN = Py_NewRef(open);
     ENDING = Py_NewRef(ending);
     CLOSED = Py_NewRef(closed);
     converted = Py_NewRef(convert);
     ConnectionClosedOK = Py_NewRef(ok);
     current_task = Py_NewRef(current);
-    for (size_t i = 0; i < sizeof name_texts / sizeof *name_texts; i++)
+    for (int i = 0; i < NAMES; i++)
         if ((names[i] = PyUnicode_InternFromString(name_texts[i])) == NULL) return NULL;
-    if (slot("state", &at.state) < 0 || slot("_out", &at.out) < 0 || slot("_part_opcode", &at.part_opcode) < 0
-        || slot("pipeline", &at.pipeline) < 0 || slot("wants_tick", &at.wants_tick) < 0
-        || slot("wants_eof", &at.wants_eof) < 0 || slot("wants_close", &at.wants_close) < 0
-        || slot("unsettled", &at.unsettled) < 0 || slot("_heard", &at.heard) < 0 || slot("_eof", &at.eof) < 0
-        || slot("masks", &at.masks) < 0)
+    if (slot(protocol, "state", &at.state) < 0 || slot(protocol, "_out", &at.out) < 0 || slot(protocol, "_part_opcode", &at.part_opcode) < 0
+        || slot(protocol, "pipeline", &at.pipeline) < 0 || slot(protocol, "wants_tick", &at.wants_tick) < 0
+        || slot(protocol, "wants_eof", &at.wants_eof) < 0 || slot(protocol, "wants_close", &at.wants_close) < 0
+        || slot(protocol, "unsettled", &at.unsettled) < 0 || slot(protocol, "_heard", &at.heard) < 0 || slot(protocol, "_eof", &at.eof) < 0
+        || slot(protocol, "masks", &at.masks) < 0
+        || slot(transport, "_closing", &of.closing) < 0 || slot(transport, "_pending", &of.pending) < 0
+        || slot(transport, "_paused", &of.paused) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

@@ -17,6 +17,7 @@ from ..core.reconnect import backoff, process_exception
 from ..core.tls import client_context
 from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidHandshake, InvalidMessage
+from ..net.asyncio import SocketTransport, can_watch, transport_for
 from ..net.sockets import no_delay, not_connected, resolve
 from ..typing import Data, HeadersLike, LoggerLike
 from ..version import USER_AGENT
@@ -172,14 +173,18 @@ class connect:  # noqa: N801 - it is used like a function
         no_delay(sock)
         sock.setblocking(False)
         opening = _Opening(loop, self._handshake(), self._create_connection(loop, self._logger), self._on_message)
+        name = None if ssl is None else self._server_hostname or uri.host
         try:
-            await loop.create_connection(
-                lambda: opening,
-                sock=sock,
-                ssl=ssl,
-                server_hostname=None if ssl is None else self._server_hostname or uri.host,
-                ssl_shutdown_timeout=None if ssl is None else LINGER_TIME,  # both Closes have passed
-            )
+            if can_watch(loop):
+                opening.start(transport_for(loop, sock, opening, context=ssl, server_side=False, server_hostname=name))
+            else:
+                await loop.create_connection(
+                    lambda: opening,
+                    sock=sock,
+                    ssl=ssl,
+                    server_hostname=name,
+                    ssl_shutdown_timeout=None if ssl is None else LINGER_TIME,  # both Closes have passed
+                )
         except BaseException:
             opening.abandon()
             sock.close()
@@ -253,6 +258,11 @@ class _Opening(asyncio.Protocol):
         self._connection = connection
         self._result: asyncio.Future[ClientConnection] = loop.create_future()
         self._transport: asyncio.Transport | None = None
+        self._connected = False  # and the TLS handshake is done
+
+    def start(self, transport: SocketTransport) -> None:
+        self._transport = transport
+        transport.start()
 
     async def result(self) -> ClientConnection:
         try:
@@ -271,6 +281,7 @@ class _Opening(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods of asyncio's, but not its class.
         transport = self._transport = cast("asyncio.Transport", transport)
+        self._connected = True
         if self._result.done():
             transport.abort()
         transport.writelines(self._handshake.outgoing())
@@ -295,10 +306,14 @@ class _Opening(asyncio.Protocol):
             self._result.set_exception(failure)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._result.done():
-            failure = InvalidMessage("the connection was lost during the opening handshake")
-            failure.__cause__ = exc
-            self._result.set_exception(failure)
+        if self._result.done():
+            return
+        if not self._connected:
+            self._result.set_exception(exc or ConnectionResetError("the peer ended the TLS handshake"))
+            return
+        failure = InvalidMessage("the connection was lost during the opening handshake")
+        failure.__cause__ = exc
+        self._result.set_exception(failure)
 
     def _opened(self) -> None:
         handshake, connection = self._handshake, self._connection

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import inspect
-import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Self
@@ -19,6 +18,7 @@ from ..core.endpoint import NOT_OPEN, Endpoint, code_for, converted
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, Protocol, State
 from ..exceptions import ConcurrencyError, ConnectionClosed
+from ..net.asyncio import SocketTransport
 from ..spec import CloseCode
 from ..typing import Buffer, Data, LoggerLike
 from .pump import Pump
@@ -29,9 +29,6 @@ __all__ = ["Connection", "broadcast"]
 _OPEN, _ENDING = State.OPEN, State.ENDING  # looked up for every message
 
 _NOTHING: Any = object()
-
-# In these versions asyncio's writelines does not tell that the transport is full (CVE-2024-12254).
-_GATHERS = not ((3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2))
 
 
 class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
@@ -56,10 +53,8 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         self.transport = transport
         self._protocol = protocol
         self._inbox = Inbox(options.max_queue)
-        self._tls = transport.get_extra_info("sslcontext") is not None
         self._on_message = on_message
-        self._fd = _descriptor(transport)
-        self._unclean = True  # the handshake's last words may be in it
+        self._fd = transport.fileno() if isinstance(transport, SocketTransport) else -1
         transport.set_write_buffer_limits(high=options.write_limit)
         transport.set_protocol(self)
         self._tick()
@@ -121,8 +116,8 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         self._protocol.receive_eof()
         self._flush()
         self._waiter.wake()
-        # TLS has no half-closed state in asyncio.
-        return not self._tls and not self._protocol.wants_close
+        # TLS has no half-closed state in asyncio's own transports.
+        return self.transport.can_write_eof() and not self._protocol.wants_close
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -175,12 +170,11 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         # While the transport is full all waits in the protocol, where Pongs are merged; what ends it goes out anyhow.
         if not self._writing_paused or protocol.state >= _ENDING:
             buffers = protocol.outgoing()
-            self._unclean = True
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
-            elif buffers and _GATHERS:
+            elif buffers and self._fd >= 0:
                 self.transport.writelines(buffers)
-            elif buffers:
+            elif buffers:  # in some versions asyncio's writelines does not tell that it is full (CVE-2024-12254)
                 self.transport.write(b"".join(buffers))
         if protocol.wants_tick:
             self._tick()
@@ -191,12 +185,12 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
 
     def _end(self) -> None:
         protocol, transport = self._protocol, self.transport
-        if protocol.wants_close or self._tls:
+        if protocol.wants_close or not transport.can_write_eof():
             if not transport.is_closing():
                 transport.close()
             if protocol.state is State.CLOSED and transport.get_write_buffer_size():
                 self._abort_later(protocol.timed_out)
-        elif not transport.is_closing() and transport.can_write_eof():
+        elif not transport.is_closing():
             # Closing with octets unread would reset the connection, and the peer would never see why.
             end_writing(transport)
 
@@ -435,15 +429,6 @@ def check_callback(on_message: object) -> None:
         raise TypeError(f"on_message must be an ordinary function, not {on_message!r}")
 
 
-def _descriptor(transport: asyncio.Transport) -> int:
-    """Of a socket whose octets are ours alone, so that they may be written past the transport; else -1."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or transport.get_extra_info("sslcontext") is not None or sys.platform == "win32":
-        return -1
-    descriptor: int = sock.fileno()
-    return descriptor
-
-
 def end_writing(transport: asyncio.Transport) -> None:
     """``write_eof`` that takes it lightly when the peer has reset the connection."""
     try:
@@ -518,9 +503,4 @@ def broadcast(
             else that is logged.
     """
     encoded = Broadcast(message, text, compress)
-
-    def deliver(connection: Connection) -> None:
-        encoded.queue(connection._protocol)
-        connection._flush()
-
-    to_all(connections, deliver, raise_exceptions=raise_exceptions)
+    to_all(connections, lambda connection: connection._broadcast(encoded), raise_exceptions=raise_exceptions)

@@ -16,11 +16,13 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from ..core.accelerate import ACCELERATED
+from ..core.broadcast import Broadcast
 from ..core.endpoint import converted
 from ..core.inbox import Inbox
 from ..core.protocol import WHOLE, Protocol, State
 from ..exceptions import ConnectionClosed, ConnectionClosedOK
 from ..http11 import Request, Response
+from ..net.asyncio import SocketTransport
 from ..typing import Buffer, Data, LoggerLike
 from .shared import SENT, Shared, Waiter
 from .waiter import Sending
@@ -38,8 +40,8 @@ class PurePump:
 
     __slots__ = (
         "_burst", "_closed", "_corked", "_decoding", "_drained", "_fd", "_id", "_inbox", "_loop", "_lost", "_lost_by",
-        "_on_message", "_parts", "_pongs", "_protocol", "_reading_paused", "_shared", "_timer", "_tls", "_turn",
-        "_unclean", "_waiter", "_writing_paused", "logger", "request", "response", "transport",
+        "_on_message", "_parts", "_pongs", "_protocol", "_reading_paused", "_shared", "_timer", "_turn",
+        "_waiter", "_writing_paused", "logger", "request", "response", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -62,11 +64,9 @@ class PurePump:
         self._reading_paused = False
         self._writing_paused = False
         self._parts = False  # a message is being sent in parts
-        self._tls = False
         self._lost = False
         self._lost_by: Exception | None = None
-        self._fd = -1  # of a socket that may be written to directly; the native twin does
-        self._unclean = False  # something was written through the transport since it was last seen empty
+        self._fd = -1  # of the socket, if the transport is one of ours; the native twin reads and writes by itself
         self._turn: asyncio.Handle | None = None
         self._decoding: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -273,7 +273,13 @@ class PurePump:
     def _sending(self) -> Coroutine[Any, Any, None]:
         return Sending(self._drain)
 
-    _send_slow = send  # the native twin calls it for what it does not do itself
+    def _broadcast(self, encoded: Broadcast) -> None:
+        protocol = self._protocol
+        if protocol.state is _OPEN:
+            encoded.queue(protocol)
+            self._flush()
+
+    _send_slow, _broadcast_slow = send, _broadcast  # the native twin calls them for what it does not do itself
 
 
 Pump = PurePump
@@ -281,8 +287,9 @@ if ACCELERATED and not TYPE_CHECKING:
     from .._native import speedups
 
     speedups.bind_pump(
-        Protocol, State.OPEN, State.ENDING, State.CLOSED, converted, ConnectionClosedOK, asyncio.current_task
-    )
+        Protocol, SocketTransport, State.OPEN, State.ENDING, State.CLOSED, converted, ConnectionClosedOK,
+        asyncio.current_task,
+    )  # fmt: skip
 
     class Pump(speedups.Pump):
         """The native twin, with what it leaves to Python."""
@@ -290,4 +297,5 @@ if ACCELERATED and not TYPE_CHECKING:
         __slots__ = ()
 
         _send_slow = PurePump.send
+        _broadcast_slow = PurePump._broadcast
         _sending = PurePump._sending

@@ -17,6 +17,7 @@ from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..exceptions import InvalidHandshake, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
+from ..net.asyncio import can_watch, transport_for
 from ..net.sockets import BACK_OFF, listen_tcp, listen_unix, no_delay
 from ..spec import CloseCode
 from ..typing import Data, LoggerLike
@@ -200,16 +201,16 @@ class Server:
         """Accept by ourselves, since a server that closes must also end what is in a TLS handshake."""
         if not self._serving:
             return  # it was closed while it could not accept
-        try:
+        if can_watch(self._loop):
             self._loop.add_reader(listener, self._accept, listener)
-        except NotImplementedError:  # Windows' proactor
+        else:
             self._accepting.append(self._loop.create_task(self._keep_accepting(listener)))
 
     def _accept(self, listener: socket.socket) -> None:
         """There are connections to accept: take some, then the loop has its turn."""
         for _ in range(_TURN):
             try:
-                sock, _address = listener.accept()
+                sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -217,21 +218,20 @@ class Server:
                 self._loop.remove_reader(listener)
                 self._loop.call_later(BACK_OFF, self._start_accepting, listener)
                 return
-            self._accept_one(sock)
+            no_delay(sock)
+            sock.setblocking(False)
+            _Opening(self, self._loop, address).start(sock, self._ssl)
 
     async def _keep_accepting(self, listener: socket.socket) -> None:
         while True:
-            self._accept_one((await self._loop.sock_accept(listener))[0])
-
-    def _accept_one(self, sock: socket.socket) -> None:
-        no_delay(sock)
-        sock.setblocking(False)
-        task = self._loop.create_task(self._connect(_Opening(self, self._loop), sock))
-        self._accepted.add(task)
-        task.add_done_callback(self._accepted.discard)
+            sock, address = await self._loop.sock_accept(listener)
+            no_delay(sock)
+            task = self._loop.create_task(self._connect(_Opening(self, self._loop, address), sock))
+            self._accepted.add(task)
+            task.add_done_callback(self._accepted.discard)
 
     async def _connect(self, opening: _Opening, sock: socket.socket) -> None:
-        """Give an accepted socket its transport, with the TLS handshake where there is one."""
+        """Give an accepted socket a transport of the loop's, with the TLS handshake where there is one."""
         tls = self._ssl is not None
         try:
             await self._loop.connect_accepted_socket(
@@ -333,28 +333,32 @@ class Server:
 class _Opening(asyncio.Protocol):
     """One connection from its acceptance to the answer of its opening handshake."""
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, peer: Any) -> None:
         # Made when the TCP connection is accepted: time counts from now, TLS included.
         self._server = server
         self._loop = loop
         self._handshake = ServerHandshake(options=server.service.options)
         self._transport: asyncio.Transport | None = None
         self._session: asyncio.Task[None] | None = None
+        self._connected = False  # and the TLS handshake is done
         self._heard = False
-        self._peer: Any = None
+        self._peer = peer
         self.ended: asyncio.Future[None] = loop.create_future()
+        server._openings.add(self)
         timeout = server.service.options.open_timeout
         self._timer = None if timeout is None else loop.call_later(timeout, self._timeout)
 
+    def start(self, sock: socket.socket, context: ssl_module.SSLContext | None) -> None:
+        transport = transport_for(self._loop, sock, self, self._peer, context=context, server_side=True)
+        self._transport = transport
+        transport.start()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the methods of asyncio's, but not its class.
-        transport = self._transport = cast("asyncio.Transport", transport)
-        self._peer = transport.get_extra_info("peername")
+        self._transport = cast("asyncio.Transport", transport)
+        self._connected = True
         if self._handshake.done:
-            transport.abort()  # time ran out in the TLS handshake
-            return
-        self._server._openings.add(self)
-        if self._server._closing is not None:
+            self._transport.abort()  # time ran out in the TLS handshake
+        elif self._server._closing is not None:
             self.refuse(ServerClosing("the server is closing"))
 
     def data_received(self, data: bytes) -> None:
@@ -394,7 +398,9 @@ class _Opening(asyncio.Protocol):
 
     def refuse(self, failure: InvalidHandshake) -> None:
         """Answer with the failure's status, unless the answer was given."""
-        if not self._handshake.done:
+        if not self._connected:
+            self._give_up(failure)
+        elif not self._handshake.done:
             self._handshake.fail(failure)
             if self._session is not None:
                 self._session.cancel()
@@ -402,13 +408,18 @@ class _Opening(asyncio.Protocol):
 
     def _timeout(self) -> None:
         self._timer = None
-        if self._transport is None or not self._heard:
-            log_outcome(self._server.logger, None, RequestTimeout("no request in time"), self._peer)
+        if not self._heard:
+            self._give_up(RequestTimeout("no request in time"))
+        else:
+            self.refuse(RequestTimeout(f"no complete handshake within {self._server.service.options.open_timeout} s"))
+
+    def _give_up(self, failure: InvalidHandshake) -> None:
+        """End without an answer: there is nobody, or no TLS connection, to give it to."""
+        if not self._handshake.done:
+            log_outcome(self._server.logger, None, failure, self._peer)
             self._handshake.done = True
             if self._transport is not None:
                 self._transport.abort()
-            return
-        self.refuse(RequestTimeout(f"no complete handshake within {self._server.service.options.open_timeout} s"))
 
     def _answered(self) -> None:
         """Write an answer that is not 101; then wait a little for the peer to read it."""

@@ -28,9 +28,12 @@ class Broadcast:
     Raises:
         TypeError: neither text nor bytes.
         ValueError: `text` is true and the bytes are not UTF-8.
+
+    Attributes:
+        plain: the frame for servers' connections without extensions, once one has had it.
     """
 
-    __slots__ = ("_compress", "_frames", "_opcode", "_payload")
+    __slots__ = ("_compress", "_frames", "_opcode", "_payload", "plain")
 
     def __init__(self, message: str | Buffer, text: bool | None = None, compress: bool | None = None) -> None:
         self._opcode, payload = payload_of(message, text)
@@ -39,6 +42,7 @@ class Broadcast:
             str(self._payload, "utf-8")
         self._compress = compress
         self._frames: dict[Hashable, tuple[Buffer, ...]] = {}  # by what the extensions of a connection make of it
+        self.plain: tuple[Buffer, ...] | None = None
 
     def queue(self, protocol: Protocol) -> None:
         """Queue it in one connection, unless that is not open."""
@@ -57,21 +61,21 @@ class Broadcast:
             frame = self._frames[alone] = encode(self._opcode, payload, masked=False, rsv=bits_of(transforms))
         if transforms:
             transforms[0].sent_alone()
+        else:
+            self.plain = frame
         protocol.send_encoded(frame)
 
 
 def to_all(
     connections: Iterable[_Connection], deliver: Callable[[_Connection], None], *, raise_exceptions: bool
 ) -> None:
-    """Call `deliver` for each connection that is open; what fails for one of them must not keep the others from it.
+    """Call `deliver` for each connection; what fails for one of them must not keep the others from it.
 
     Raises:
         ExceptionGroup: with `raise_exceptions`, of what failed, after all had their turn; it is logged in any case.
     """
     errors: list[Exception] = []
     for connection in connections:
-        if connection.state is not State.OPEN:
-            continue
         try:
             deliver(connection)
         except Exception as error:

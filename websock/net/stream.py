@@ -12,7 +12,7 @@ from ..typing import Buffer
 __all__ = ["Stream", "wait_writable"]
 
 READ_SIZE: Final = 2**16
-_GATHER: Final = 64  # buffers in one system call; every system allows more
+GATHER: Final = 64  # buffers in one system call; every system allows more
 
 
 class Stream:
@@ -66,9 +66,9 @@ class Stream:
                     return []
                 return [memoryview(buffers[0])[sent:]]
             while buffers:
-                part = buffers[:_GATHER]
+                part = buffers[:GATHER]
                 sent = self.sock.sendmsg(part) if hasattr(self.sock, "sendmsg") else self.sock.send(part[0])
-                buffers = _after(buffers, sent)
+                buffers = after(buffers, sent)
         except (BlockingIOError, InterruptedError):
             pass
         return buffers
@@ -97,7 +97,7 @@ class Stream:
         self._buffer = None
 
 
-def _after(buffers: list[Buffer], sent: int) -> list[Buffer]:
+def after(buffers: list[Buffer], sent: int) -> list[Buffer]:
     """What is left of `buffers` when `sent` octets of them are gone."""
     for index, buffer in enumerate(buffers):
         if sent < len(buffer):

@@ -604,6 +604,8 @@ def broadcast(
     encoded = Broadcast(message, text, compress)
 
     def deliver(connection: Connection) -> None:
+        if connection.state is not State.OPEN:
+            return
         with connection._state:
             encoded.queue(connection._protocol)
         if connection._flush():

@@ -1,0 +1,36 @@
+"""The socket layer in an event loop: transports for asyncio's protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import Any
+
+from .tls import TLSTransport
+from .transport import SocketTransport
+
+__all__ = ["SocketTransport", "TLSTransport", "can_watch", "transport_for"]
+
+
+def can_watch(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop tells when a socket is ready, which our transports need; Windows' proactor does not."""
+    return type(loop).add_reader is not asyncio.AbstractEventLoop.add_reader
+
+
+def transport_for(
+    loop: asyncio.AbstractEventLoop,
+    sock: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    peer: Any = None,
+    *,
+    context: ssl.SSLContext | None = None,
+    server_side: bool,
+    server_hostname: str | None = None,
+) -> SocketTransport:
+    """The transport of a connected socket, with TLS if there is a context; nothing happens before its `start`."""
+    if context is None:
+        return SocketTransport(loop, sock, protocol, peer)
+    return TLSTransport(
+        loop, sock, protocol, peer, context=context, server_side=server_side, server_hostname=server_hostname
+    )
