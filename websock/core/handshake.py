@@ -213,6 +213,8 @@ class ServerHandshake:
 
     def _select(self, found: Found, select: SelectSubprotocol | None) -> str | None:
         offered = tokens_of(found.get("sec-websocket-protocol", ()))
+        if select is None and not offered:
+            return None
         for name in offered:
             if not is_token(name):
                 raise InvalidHeaderFormat("Sec-WebSocket-Protocol", name)
@@ -484,4 +486,5 @@ def _one(found: Found, name: str) -> str | None:
 
 def _has_token(found: Found, name: str, token: str) -> bool:
     """Whether a list header has an element, whole and without regard to case ("notupgrade" is not "upgrade")."""
-    return token in [one.lower() for one in tokens_of(found.get(name.lower(), ()))]
+    elements = ",".join(found.get(name.lower(), ())).lower().split(",")
+    return token in elements or token in [one.strip(" \t") for one in elements]

@@ -49,7 +49,9 @@ class ServerHTTP:
         )
         self._head_only = request.method == "HEAD"
         # A body is refused, never read: what follows the head belongs to the WebSocket connection.
-        if headers.get_all("Transfer-Encoding") or headers.get_all("Content-Length") not in ([], ["0"]):
+        if not _BODY.isdisjoint(headers) and (
+            "Transfer-Encoding" in headers or headers.get_all("Content-Length") != ["0"]
+        ):
             raise InvalidMessage("a request with a body can't be answered here")
         return request
 
@@ -109,6 +111,9 @@ class ServerHTTP:
             data += _sent(self._h11, h11.Data, data=body)
         return [data]
 
+
+# What announces a body (RFC 9112 section 6).
+_BODY = frozenset({"content-length", "transfer-encoding"})
 
 # These the framing of the answer decides, not its author (RFC 9112 section 6).
 _HOP = frozenset({"content-length", "connection", "transfer-encoding", "keep-alive"})
