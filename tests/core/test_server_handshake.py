@@ -297,6 +297,16 @@ def test_the_head_may_have_exactly_max_header_size() -> None:
             assert answer(pieces(bad, cut), options).status == 431
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_refusal_of_a_large_head(method: str) -> None:
+    data = request({"X": "x" * 300}, line=f"{method} / HTTP/1.1")
+    handshake = ServerHandshake(options=Options(max_header_size=256))
+    handshake.receive(data)
+    reply = parse_answer(b"".join(handshake.outgoing()))
+    assert reply.status == 431 and isinstance(handshake.failure, HeadersTooLarge)
+    assert bool(reply.body) == (method == "GET")  # RFC 9110 section 9.3.2: the answer to HEAD has no body
+
+
 def test_the_default_limit_is_16_kib() -> None:
     assert Options().max_header_size == 16 * 1024
     assert answer(pieces(b"GET /" + b"a" * 20_000, [1000])).status == 431

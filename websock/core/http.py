@@ -40,6 +40,7 @@ class ServerHTTP:
         self._received += len(data)
         if not isinstance(event, h11.Request):
             return None
+        self._head_only = event.method == b"HEAD"  # also of one that is refused here
         # h11 limits a head that is incomplete; one that came whole in a large read is for us to measure.
         if self._received > self._max_size and self._received - len(self._h11.trailing_data[0]) > self._max_size:
             raise HeadersTooLarge(f"an HTTP head of more than {self._max_size} bytes")
@@ -47,7 +48,6 @@ class ServerHTTP:
         request = Request(
             event.target.decode("ascii"), headers, event.method.decode("ascii"), event.http_version.decode()
         )
-        self._head_only = request.method == "HEAD"
         # A body is refused, never read: what follows the head belongs to the WebSocket connection.
         if not _BODY.isdisjoint(headers) and (
             "Transfer-Encoding" in headers or headers.get_all("Content-Length") != ["0"]
