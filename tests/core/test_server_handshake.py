@@ -621,6 +621,26 @@ def test_the_caller_cannot_write_our_part_of_the_answer(name: str) -> None:
     assert not handshake.done
 
 
+@pytest.mark.parametrize("offer", [None, "permessage-deflate; client_max_window_bits", "x"])
+def test_the_answer_is_the_same_when_h11_writes_it(offer: str | None) -> None:
+    """Our own answer is written without h11; one that a hook has changed, with it."""
+    replies = []
+    for through_h11 in (False, True):
+        handshake = ServerHandshake(options=Options(subprotocols=["a"]))
+        handshake.receive(
+            request({"Sec-WebSocket-Extensions": offer, "Sec-WebSocket-Protocol": "b, a"}) + b"\x89\x80abcd"
+        )
+        response = handshake.answer(server_header="test")
+        if through_h11:
+            response.headers["X"] = "1"
+        handshake.respond(response)
+        protocol = handshake.protocol
+        assert protocol is not None and protocol.subprotocol == "a" and handshake.leftover == b"\x89\x80abcd"
+        assert (protocol.pipeline is not None) == (offer is not None and offer != "x")
+        replies.append(b"".join(handshake.outgoing()))
+    assert replies[1] == replies[0][:-2] + b"X: 1\r\n\r\n"
+
+
 def test_the_server_header_of_a_refusal() -> None:
     assert answer(request({"Upgrade": None}), server_header="test").headers["server"] == ["test"]
 
