@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from .typing import HeadersLike
@@ -32,6 +32,26 @@ def check_text(what: str, text: str) -> None:
         raise ValueError(f"{what} contains control characters: {text!r}")
 
 
+def headers_of(fields: list[tuple[str, str]]) -> Headers:
+    """Header fields that are known to be right: no octet of them is checked again."""
+    headers = Headers()
+    headers._fields = fields
+    return headers
+
+
+def by_name(headers: Headers) -> dict[str, list[str]]:
+    """The values of all headers, by name in lower case: for one who looks for many."""
+    found: dict[str, list[str]] = {}
+    for name, value in headers.raw_items():
+        found.setdefault(name.lower(), []).append(value)
+    return found
+
+
+def tokens_of(values: Iterable[str]) -> list[str]:
+    """The elements of the comma-separated lists in these values (RFC 9110 section 5.6.1)."""
+    return [part for value in values for one in value.split(",") if (part := one.strip(" \t"))]
+
+
 class MultipleValuesError(LookupError):
     """A header was asked for as if it stood there once, and it stands there several times."""
 
@@ -53,7 +73,8 @@ class Headers(MutableMapping[str, str]):
 
     def __init__(self, fields: HeadersLike | None = None, /, **more: str) -> None:
         self._fields: list[tuple[str, str]] = []
-        self.update(fields or (), **more)
+        if fields or more:
+            self.update(fields or (), **more)
 
     def __getitem__(self, name: str) -> str:
         values = self.get_all(name)
@@ -74,13 +95,13 @@ class Headers(MutableMapping[str, str]):
         self._fields = [field for field in self._fields if field[0].lower() != key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.lower() for name, _ in self._fields))
+        return iter({name.lower(): None for name, _ in self._fields})
 
     def __len__(self) -> int:
         return len({name.lower() for name, _ in self._fields})
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(name.lower() == field[0].lower() for field in self._fields)
+        return isinstance(name, str) and name.lower() in [field.lower() for field, _ in self._fields]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Headers):
@@ -91,7 +112,7 @@ class Headers(MutableMapping[str, str]):
         return f"Headers({self._fields!r})"
 
     def __str__(self) -> str:
-        return "".join(f"{name}: {value}\r\n" for name, value in self._fields) + "\r\n"
+        return "".join([f"{name}: {value}\r\n" for name, value in self._fields]) + "\r\n"
 
     def update(self, fields: Any = (), /, **more: str) -> None:
         """Add fields; those that are here already stay."""
@@ -121,4 +142,4 @@ class Headers(MutableMapping[str, str]):
 
     def tokens(self, name: str) -> list[str]:
         """The elements of a comma-separated header, over all its fields (RFC 9110 section 5.6.1)."""
-        return [part for value in self.get_all(name) for one in value.split(",") if (part := one.strip(" \t"))]
+        return tokens_of(self.get_all(name))

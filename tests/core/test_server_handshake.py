@@ -297,6 +297,16 @@ def test_the_head_may_have_exactly_max_header_size() -> None:
             assert answer(pieces(bad, cut), options).status == 431
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_refusal_of_a_large_head(method: str) -> None:
+    data = request({"X": "x" * 300}, line=f"{method} / HTTP/1.1")
+    handshake = ServerHandshake(options=Options(max_header_size=256))
+    handshake.receive(data)
+    reply = parse_answer(b"".join(handshake.outgoing()))
+    assert reply.status == 431 and isinstance(handshake.failure, HeadersTooLarge)
+    assert bool(reply.body) == (method == "GET")  # RFC 9110 section 9.3.2: the answer to HEAD has no body
+
+
 def test_the_default_limit_is_16_kib() -> None:
     assert Options().max_header_size == 16 * 1024
     assert answer(pieces(b"GET /" + b"a" * 20_000, [1000])).status == 431
@@ -609,6 +619,26 @@ def test_the_caller_cannot_write_our_part_of_the_answer(name: str) -> None:
     with pytest.raises(ValueError, match=f"(?i){name}"):
         handshake.accept(headers={name: "x"})
     assert not handshake.done
+
+
+@pytest.mark.parametrize("offer", [None, "permessage-deflate; client_max_window_bits", "x"])
+def test_the_answer_is_the_same_when_h11_writes_it(offer: str | None) -> None:
+    """Our own answer is written without h11; one that a hook has changed, with it."""
+    replies = []
+    for through_h11 in (False, True):
+        handshake = ServerHandshake(options=Options(subprotocols=["a"]))
+        handshake.receive(
+            request({"Sec-WebSocket-Extensions": offer, "Sec-WebSocket-Protocol": "b, a"}) + b"\x89\x80abcd"
+        )
+        response = handshake.answer(server_header="test")
+        if through_h11:
+            response.headers["X"] = "1"
+        handshake.respond(response)
+        protocol = handshake.protocol
+        assert protocol is not None and protocol.subprotocol == "a" and handshake.leftover == b"\x89\x80abcd"
+        assert (protocol.pipeline is not None) == (offer is not None and offer != "x")
+        replies.append(b"".join(handshake.outgoing()))
+    assert replies[1] == replies[0][:-2] + b"X: 1\r\n\r\n"
 
 
 def test_the_server_header_of_a_refusal() -> None:

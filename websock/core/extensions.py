@@ -10,6 +10,7 @@ An extension of your own is an `Extension`, which negotiates, and a `Transform`,
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
@@ -180,29 +181,42 @@ def parse(headers: Headers, *, lenient: bool = False) -> list[tuple[str, Paramet
         InvalidHeaderFormat: it does not have the form of RFC 6455 section 9.1.
     """
     found: list[tuple[str, Parameters]] = []
-    wrong: list[Parameters] = []
     for value in headers.get_all(HEADER):
-        position, separator = 0, ","
-        while separator:
-            element = _ELEMENT.match(value, position)
-            if element is None:  # a quote that is not closed
+        parsed = _known(value, lenient) if len(value) <= _KNOWN_LENGTH else _parsed(value, lenient)
+        found += [(name, list(parameters)) for name, parameters in parsed]
+    return found
+
+
+def _parsed(value: str, lenient: bool) -> list[tuple[str, Parameters]]:
+    """As `parse`, for one field."""
+    found: list[tuple[str, Parameters]] = []
+    wrong: list[Parameters] = []
+    position, separator = 0, ","
+    while separator:
+        element = _ELEMENT.match(value, position)
+        if element is None:  # a quote that is not closed
+            raise InvalidHeaderFormat(HEADER, value)
+        text, before = element[1].strip(" \t"), separator
+        position, separator = element.end(), element[2]
+        if before == ";":
+            parameter = _parameter(text)
+            if parameter is None:
                 raise InvalidHeaderFormat(HEADER, value)
-            text, before = element[1].strip(" \t"), separator
-            position, separator = element.end(), element[2]
-            if before == ";":
-                parameter = _parameter(text)
-                if parameter is None:
+            if parameter[1] is not None and not is_token(parameter[1]):  # which quotes allow, and the rule does not
+                if not lenient:
                     raise InvalidHeaderFormat(HEADER, value)
-                if parameter[1] is not None and not is_token(parameter[1]):  # which quotes allow, and the rule does not
-                    if not lenient:
-                        raise InvalidHeaderFormat(HEADER, value)
-                    wrong.append(found[-1][1])
-                found[-1][1].append(parameter)
-            elif is_token(text):
-                found.append((text, []))
-            elif text or separator == ";":  # an empty element of a list is nothing (RFC 9110 section 5.6.1)
-                raise InvalidHeaderFormat(HEADER, value)
+                wrong.append(found[-1][1])
+            found[-1][1].append(parameter)
+        elif is_token(text):
+            found.append((text, []))
+        elif text or separator == ";":  # an empty element of a list is nothing (RFC 9110 section 5.6.1)
+            raise InvalidHeaderFormat(HEADER, value)
     return [one for one in found if not any(one[1] is parameters for parameters in wrong)]
+
+
+# Nearly all clients are a few browsers and programs, each with one offer. What a stranger may put in here is short.
+_KNOWN_LENGTH = 128
+_known = functools.lru_cache(maxsize=64)(_parsed)
 
 
 def _parameter(text: str) -> tuple[str, str | None] | None:
@@ -222,6 +236,11 @@ def format_one(name: str, parameters: Parameters) -> str:
     Raises:
         ValueError: a name or value that is not a token.
     """
+    return _formatted(name, tuple(parameters))
+
+
+@functools.lru_cache(maxsize=64)
+def _formatted(name: str, parameters: tuple[tuple[str, str | None], ...]) -> str:
     for text in (name, *(text for parameter in parameters for text in parameter if text is not None)):
         if not is_token(text):
             raise ValueError(f"{text!r} in the parameters of {name!r} isn't a token (RFC 6455 section 9.1)")

@@ -11,9 +11,10 @@ import base64
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
-from ..datastructures import Headers, is_token
+from ..datastructures import Headers, by_name, headers_of, is_token, tokens_of
 from ..exceptions import (
     InvalidHandshake,
     InvalidHeader,
@@ -38,6 +39,7 @@ from .uri import URI
 
 __all__ = ["ClientHandshake", "ServerHandshake", "accept_key"]
 
+Found = Mapping[str, Sequence[str]]  # what `by_name` makes of headers
 SelectSubprotocol = Callable[[Sequence[str]], "str | None"]
 
 
@@ -76,6 +78,8 @@ class ServerHandshake:
         self._http = ServerHTTP(self.options.max_header_size)
         self._pipeline: extensions.Pipeline | None = None
         self._extensions = ""  # what we answer in Sec-WebSocket-Extensions
+        self._subprotocol: str | None = None
+        self._made: list[tuple[str, str]] | None = None  # the fields of our 101, where they are all our own
         self._out: list[Buffer] = []
 
     def receive(self, data: Buffer) -> None:
@@ -126,26 +130,32 @@ class ServerHandshake:
             InvalidState: there is no request, or it was answered.
         """
         request = self._take_request()
+        self._made = None
+        found = by_name(request.headers)
         try:
-            key = check_request(request, self.options)
-            subprotocol = self._select(request, select_subprotocol)
+            key = _check_request(request, found, self.options)
+            subprotocol = self._select(found, select_subprotocol)
         except InvalidHandshake as failure:
             self.failure = failure
             response = _refusal(failure)
         else:
-            fields = Headers()
-            fields["Upgrade"] = "websocket"
-            fields["Connection"] = "Upgrade"
-            fields["Sec-WebSocket-Accept"] = accept_key(key)
+            # Each of these is known to be right: a constant, or of tokens that were checked.
+            fields = [*_SWITCH, ("Sec-WebSocket-Accept", accept_key(key))]
             if subprotocol is not None:
-                fields["Sec-WebSocket-Protocol"] = subprotocol
-            self._extensions, self._pipeline = extensions.answer(request.headers, self.options.all_extensions)
+                fields.append(("Sec-WebSocket-Protocol", subprotocol))
+            self._extensions, self._pipeline = "", None
+            if extensions.HEADER.lower() in found:
+                self._extensions, self._pipeline = extensions.answer(request.headers, self.options.all_extensions)
             if self._extensions:
-                fields[extensions.HEADER] = self._extensions
-            fields.update(_more(headers, _SERVER_OWN))
-            response = Response(101, "Switching Protocols", fields)
+                fields.append((extensions.HEADER, self._extensions))
+            response = Response(101, "Switching Protocols", headers_of(fields))
+            if headers:
+                response.headers.update(_more(headers, _SERVER_OWN))
         if server_header is not None and "Server" not in response.headers:
             response.headers["Server"] = server_header
+        if self.failure is None and not headers:
+            self._subprotocol = subprotocol
+            self._made = list(response.headers.raw_items())
         return response
 
     def reject(self, status: int, text: str = "", *, headers: HeadersLike | None = None) -> None:
@@ -165,19 +175,24 @@ class ServerHandshake:
             ValueError: the response cannot be sent as it is.
         """
         self._take_request()
-        if response.status_code == 101:
-            if self.failure is not None or "Sec-WebSocket-Accept" not in response.headers:
+        if response.status_code != 101:
+            self._finish(response, self._http.respond(response))
+            return
+        headers = response.headers
+        ours = self._made == list(headers.raw_items())
+        if ours:  # as `answer` made it: nothing has to be found in it or checked
+            subprotocol, pipeline = self._subprotocol, self._pipeline
+        else:
+            if self.failure is not None or "Sec-WebSocket-Accept" not in headers:
                 raise ValueError("a response with status 101 comes from answer(), for a request that is a handshake")
-            answered = headers_value(response.headers, extensions.HEADER)
+            answered = ", ".join(headers.get_all(extensions.HEADER)) if extensions.HEADER in headers else None
             if answered is not None and answered != self._extensions:
                 raise ValueError(f"Sec-WebSocket-Extensions can be taken out of the answer, not changed to {answered}")
-            out, self.leftover = self._http.upgrade(response.headers)
-            subprotocol = next(iter(response.headers.get_all("Sec-WebSocket-Protocol")), None)
+            subprotocol = next(iter(headers.get_all("Sec-WebSocket-Protocol")), None)
             pipeline = None if answered is None else self._pipeline
-            self.protocol = Protocol(server=True, options=self.options, subprotocol=subprotocol, pipeline=pipeline)
-            self._finish(response, out)
-        else:
-            self._finish(response, self._http.respond(response))
+        out, self.leftover = self._http.upgrade(headers, ours=ours)
+        self.protocol = Protocol(server=True, options=self.options, subprotocol=subprotocol, pipeline=pipeline)
+        self._finish(response, out)
 
     def fail(self, failure: InvalidHandshake) -> None:
         """Refuse for a reason that is not in the request, such as the time that it took."""
@@ -196,8 +211,10 @@ class ServerHandshake:
         self.response = response
         self.done = True
 
-    def _select(self, request: Request, select: SelectSubprotocol | None) -> str | None:
-        offered = request.headers.tokens("Sec-WebSocket-Protocol")
+    def _select(self, found: Found, select: SelectSubprotocol | None) -> str | None:
+        offered = tokens_of(found.get("sec-websocket-protocol", ()))
+        if select is None and not offered:
+            return None
         for name in offered:
             if not is_token(name):
                 raise InvalidHeaderFormat("Sec-WebSocket-Protocol", name)
@@ -220,49 +237,48 @@ def _refusal(failure: InvalidHandshake) -> Response:
     return response
 
 
-def check_request(request: Request, options: Options) -> str:
+def _check_request(request: Request, found: Found, options: Options) -> str:
     """Check a request as a client's opening handshake (RFC 6455 section 4.2.1); its Sec-WebSocket-Key.
 
     Raises:
         InvalidHandshake: one of its subclasses for each rule, with the HTTP status to answer.
     """
-    headers = request.headers
     if request.method != "GET":
         raise InvalidMethod(f"method is {request.method}, and must be GET")
     if request.http_version != "1.1":
         raise InvalidMessage(f"HTTP version is {request.http_version}, and must be 1.1")
     if not request.path.startswith("/"):
         raise InvalidMessage(f"request target {request.path!r} isn't a path")
-    host = _one(headers, "Host") or ""
-    if _authority(host) is None:
+    host = _one(found, "Host") or ""
+    authority = _authority(host)
+    if authority is None:
         raise InvalidHeaderValue("Host", host)
-    if not _has_token(headers, "Connection", "upgrade"):
-        raise InvalidUpgrade("Connection", headers_value(headers, "Connection"))
-    if not _has_token(headers, "Upgrade", "websocket"):
-        raise InvalidUpgrade("Upgrade", headers_value(headers, "Upgrade"))
-    version = _one(headers, "Sec-WebSocket-Version")
+    if not _has_token(found, "Connection", "upgrade"):
+        raise InvalidUpgrade("Connection", _joined(found, "Connection"))
+    if not _has_token(found, "Upgrade", "websocket"):
+        raise InvalidUpgrade("Upgrade", _joined(found, "Upgrade"))
+    version = _one(found, "Sec-WebSocket-Version")
     if version != VERSION:
         raise InvalidUpgrade("Sec-WebSocket-Version", version)
-    key = _one(headers, "Sec-WebSocket-Key")
+    key = _one(found, "Sec-WebSocket-Key")
     if key is None:
         raise InvalidHeader("Sec-WebSocket-Key")
-    try:
-        nonce = base64.b64decode(key.encode("ascii"), validate=True)
-    except ValueError:  # not ASCII, or not base64
-        nonce = b""
-    if len(nonce) != 16:
+    if not _is_key(key):
         raise InvalidHeaderValue("Sec-WebSocket-Key", key)
-    _check_origin(_one(headers, "Origin"), host, options)
+    _check_origin(_one(found, "Origin"), authority, options)
     return key
 
 
-def _check_origin(origin: str | None, host: str, options: Options) -> None:
+_is_key = re.compile("[A-Za-z0-9+/]{22}==").fullmatch  # sixteen octets in base64 (RFC 6455 section 4.1, item 7)
+
+
+def _check_origin(origin: str | None, asked: tuple[str, str], options: Options) -> None:
     """RFC 6455 section 10.2. Programs other than browsers send no Origin, and can send any."""
     allowed = options.origins
     if allowed is None:
         return
     if allowed is SAME_ORIGIN:
-        if origin is not None and not _same_origin(origin, host):
+        if origin is not None and not _same_origin(origin, asked):
             raise InvalidOrigin(origin)
         return
     assert isinstance(allowed, Sequence)  # noqa: S101 - for the type checker; Options has checked it
@@ -275,11 +291,11 @@ def _check_origin(origin: str | None, host: str, options: Options) -> None:
     raise InvalidOrigin(origin)
 
 
-def _same_origin(origin: str, host: str) -> bool:
+def _same_origin(origin: str, asked: tuple[str, str]) -> bool:
     scheme, separator, rest = origin.partition("://")
     port = {"http": "80", "https": "443"}.get(scheme.lower())
-    page, asked = _authority(rest), _authority(host)
-    if not separator or port is None or page is None or asked is None:
+    page = _authority(rest)
+    if not separator or port is None or page is None:
         return False
     # A proxy may have ended TLS in front of us, so the page's scheme and not ours tells the default port.
     return (page[0], page[1] or port) == (asked[0], asked[1] or port)
@@ -415,23 +431,26 @@ class ClientHandshake:
 
     def _check(self, response: Response) -> str | None:
         """RFC 6455 section 4.1: "the client MUST validate the server's response"; the subprotocol."""
-        headers = response.headers
         if response.status_code != 101:
             raise InvalidStatus(response)
-        if (headers_value(headers, "Upgrade") or "").lower() != "websocket":  # the value itself, not one of several
-            raise InvalidUpgrade("Upgrade", headers_value(headers, "Upgrade"))
-        if not _has_token(headers, "Connection", "upgrade"):
-            raise InvalidUpgrade("Connection", headers_value(headers, "Connection"))
-        accept = _one(headers, "Sec-WebSocket-Accept")
+        found = by_name(response.headers)
+        if (_joined(found, "Upgrade") or "").lower() != "websocket":  # the value itself, not one of several
+            raise InvalidUpgrade("Upgrade", _joined(found, "Upgrade"))
+        if not _has_token(found, "Connection", "upgrade"):
+            raise InvalidUpgrade("Connection", _joined(found, "Connection"))
+        accept = _one(found, "Sec-WebSocket-Accept")
         if accept is None:
             raise InvalidHeader("Sec-WebSocket-Accept")
         if not hmac.compare_digest(accept.encode("latin-1", "replace"), accept_key(self._key).encode()):
             raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
-        subprotocol = _one(headers, "Sec-WebSocket-Protocol")
+        subprotocol = _one(found, "Sec-WebSocket-Protocol")
         if subprotocol is not None and subprotocol not in (self.options.subprotocols or ()):
             raise NegotiationError(f"subprotocol {subprotocol!r} was not offered")
         return subprotocol
 
+
+# The beginning of every answer 101 (RFC 6455 section 4.2.2).
+_SWITCH = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
 
 # What the handshake itself says, and what would announce a body.
 _SERVER_OWN = ("Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol",
@@ -449,19 +468,23 @@ def _more(headers: HeadersLike | None, own: Sequence[str]) -> Headers:
     return fields
 
 
-def headers_value(headers: Headers, name: str) -> str | None:
+def _joined(found: Found, name: str) -> str | None:
     """All values of a header as one text, for an error message."""
-    return ", ".join(headers.get_all(name)) if name in headers else None
+    values = found.get(name.lower())
+    return None if values is None else ", ".join(values)
 
 
-def _one(headers: Headers, name: str) -> str | None:
+def _one(found: Found, name: str) -> str | None:
     """The value of a header that may stand there once at most."""
-    values = headers.get_all(name)
+    values = found.get(name.lower())
+    if values is None:
+        return None
     if len(values) > 1:
         raise InvalidHeaderValue(name, f"more than one: {', '.join(values)}")
-    return values[0] if values else None
+    return values[0]
 
 
-def _has_token(headers: Headers, name: str, token: str) -> bool:
+def _has_token(found: Found, name: str, token: str) -> bool:
     """Whether a list header has an element, whole and without regard to case ("notupgrade" is not "upgrade")."""
-    return any(one.lower() == token for one in headers.tokens(name))
+    elements = ",".join(found.get(name.lower(), ())).lower().split(",")
+    return token in elements or token in [one.strip(" \t") for one in elements]

@@ -11,7 +11,7 @@ from typing import Any
 
 import h11
 
-from ..datastructures import Headers, check_text
+from ..datastructures import Headers, check_text, headers_of
 from ..exceptions import HeadersTooLarge, InvalidMessage
 from ..http11 import Request, Response
 from ..spec import MAX_HEADERS, MAX_REFUSAL_BODY
@@ -40,17 +40,19 @@ class ServerHTTP:
         self._received += len(data)
         if not isinstance(event, h11.Request):
             return None
+        self._head_only = event.method == b"HEAD"  # also of one that is refused here
         # h11 limits a head that is incomplete; one that came whole in a large read is for us to measure.
-        if self._received - len(self._h11.trailing_data[0]) > self._max_size:
+        if self._received > self._max_size and self._received - len(self._h11.trailing_data[0]) > self._max_size:
             raise HeadersTooLarge(f"an HTTP head of more than {self._max_size} bytes")
+        headers = _headers(event)
         request = Request(
-            event.target.decode("ascii"), _headers(event), event.method.decode("ascii"), event.http_version.decode()
+            event.target.decode("ascii"), headers, event.method.decode("ascii"), event.http_version.decode()
         )
-        self._head_only = request.method == "HEAD"
         # A body is refused, never read: what follows the head belongs to the WebSocket connection.
-        if request.headers.get_all("Transfer-Encoding") or request.headers.get_all("Content-Length") not in ([], ["0"]):
+        if not _BODY.isdisjoint(headers) and (
+            "Transfer-Encoding" in headers or headers.get_all("Content-Length") != ["0"]
+        ):
             raise InvalidMessage("a request with a body can't be answered here")
-        _next(self._h11)  # the end of the message, which is here already
         return request
 
     def receive_more(self, data: Buffer) -> None:
@@ -63,15 +65,27 @@ class ServerHTTP:
         if len(self._h11.trailing_data[0]) > self._max_size:
             raise HeadersTooLarge("too much data before the handshake was answered")
 
-    def upgrade(self, headers: Headers) -> tuple[list[Buffer], bytes]:
-        """The bytes of the answer 101, and those that came behind the request."""
-        data = _sent(
-            self._h11,
-            h11.InformationalResponse,
-            status_code=101,
-            headers=_pairs(headers),
-            reason=b"Switching Protocols",
-        )
+    def upgrade(self, headers: Headers, *, ours: bool = False) -> tuple[list[Buffer], bytes]:
+        """The bytes of the answer 101, and those that came behind the request.
+
+        With `ours`, the request was checked to be a handshake, and the headers are what we answer it with.
+
+        Raises:
+            ValueError: h11 cannot send it; the message says why.
+        """
+        head = f"HTTP/1.1 101 Switching Protocols\r\n{headers}"
+        if ours and head.isascii():
+            # There is nothing left in it for h11 to find, which takes as long for that as for reading the request.
+            data = head.encode()
+        else:
+            _next(self._h11)  # the end of the request, before which h11 does not switch
+            data = _sent(
+                self._h11,
+                h11.InformationalResponse,
+                status_code=101,
+                headers=_pairs(headers),
+                reason=b"Switching Protocols",
+            )
         return [data], self._h11.trailing_data[0]
 
     def respond(self, response: Response) -> list[Buffer]:
@@ -97,6 +111,9 @@ class ServerHTTP:
             data += _sent(self._h11, h11.Data, data=body)
         return [data]
 
+
+# What announces a body (RFC 9112 section 6).
+_BODY = frozenset({"content-length", "transfer-encoding"})
 
 # These the framing of the answer decides, not its author (RFC 9112 section 6).
 _HOP = frozenset({"content-length", "connection", "transfer-encoding", "keep-alive"})
@@ -202,12 +219,10 @@ def _headers(event: h11.Request | h11.InformationalResponse | h11.Response) -> H
     fields = event.headers.raw_items()
     if len(fields) > MAX_HEADERS:
         raise HeadersTooLarge(f"more than {MAX_HEADERS} header fields")
-    headers = Headers()
     # h11 has checked them; a second check of each octet would double the work of a handshake.
     # Interned, since thousands of open connections have the same names and most of the same values.
     intern = sys.intern
-    headers._fields = [(intern(name.decode("ascii")), intern(value.decode("latin-1"))) for name, value in fields]
-    return headers
+    return headers_of([(intern(name.decode("ascii")), intern(value.decode("latin-1"))) for name, value in fields])
 
 
 def _pairs(headers: Headers) -> list[tuple[bytes, bytes]]:
