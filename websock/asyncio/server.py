@@ -7,7 +7,7 @@ import inspect
 import os
 import socket
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, Unpack, cast
 
 from ..core.endpoint import default_logger, log_outcome
@@ -41,11 +41,16 @@ class ServerConnection(Connection):
 
     server: Server
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.server._without_task.discard(self)
+
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 OnMessage = Callable[[ServerConnection, Data], object]
 ProcessRequest = Callable[[ServerConnection, Request], "Awaitable[Response | None] | Response | None"]
 ProcessResponse = Callable[[ServerConnection, Request, Response], "Awaitable[Response | None] | Response | None"]
+Steps = Generator[Any, Any, None]
 SelectSubprotocol = Callable[[ServerConnection, Sequence[str]], "str | None"]
 
 
@@ -109,7 +114,7 @@ class serve:  # noqa: N801 - it is used like a function
     ) -> None:
         check_callback(on_message)
         service = Service(
-            handler=_until_closed if handler is None and on_message is not None else cast("Handler", handler),
+            handler=_nothing_to_do if handler is None and on_message is not None else cast("Handler", handler),
             options=options_from({**options, "origins": origins}, "serve()", _KEYWORDS),
             logger=logger or default_logger("server"),
             process_request=process_request,
@@ -151,8 +156,8 @@ class serve:  # noqa: N801 - it is used like a function
 _KEYWORDS = tuple(serve.__init__.__annotations__)
 
 
-async def _until_closed(connection: ServerConnection) -> None:
-    await connection.wait_closed()
+async def _nothing_to_do(connection: ServerConnection) -> None:
+    """Stands for the handler of a server that has `on_message` alone; its connections need no task."""
 
 
 def unix_serve(handler: Handler | None, path: str | os.PathLike[str], **options: Any) -> serve:
@@ -183,7 +188,8 @@ class Server:
         self._accepting: list[asyncio.Task[None]] = []  # where the loop has no add_reader
         self._accepted: set[asyncio.Task[None]] = set()  # those that have no transport yet
         self._openings: set[_Opening] = set()
-        self._sessions: dict[asyncio.Task[None], ServerConnection] = {}
+        self._sessions: dict[asyncio.Task[None], ServerConnection] = {}  # by the task of the handler, or of a hook
+        self._without_task: set[ServerConnection] = set()  # those that have on_message and no handler
         self._closing: asyncio.Task[None] | None = None
         self._closed: asyncio.Future[None] | None = None
 
@@ -255,7 +261,8 @@ class Server:
     @property
     def connections(self) -> set[ServerConnection]:
         """The connections that are open now."""
-        return {connection for connection in self._sessions.values() if connection.state is State.OPEN}
+        found = {connection for connection in self._sessions.values() if connection.state is State.OPEN}
+        return found | {connection for connection in self._without_task if connection.state is State.OPEN}
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that the server runs in."""
@@ -307,12 +314,13 @@ class Server:
         for opening in list(self._openings):
             opening.refuse(ServerClosing("the server is closing"))
         if close_connections:
-            for connection in self._sessions.values():
+            for connection in [*self._sessions.values(), *self._without_task]:
                 if connection.state is not State.CONNECTING:
                     connection._start_close(code, reason)
-        while self._sessions or self._openings:
+        while self._sessions or self._without_task or self._openings:
             waiting: list[asyncio.Task[None] | asyncio.Future[None]] = [*self._sessions]
             waiting += [opening.ended for opening in self._openings]
+            waiting += [self._loop.create_task(connection.wait_closed()) for connection in self._without_task]
             await asyncio.wait(waiting)
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
@@ -376,10 +384,11 @@ class _Opening(asyncio.Protocol):
             connection.server = self._server
             connection.transport = self._transport
             connection.request = handshake.request
-            task = self._loop.create_task(self._run(connection))
-            self._session = task
-            self._server._sessions[task] = connection
-            task.add_done_callback(self._server._sessions.pop)
+            steps = self._server.service.answer(handshake, connection)
+            if (awaited := _until_awaitable(steps)) is None:
+                self._decided(connection)
+            else:
+                self._start(self._decide(connection, steps, awaited), connection)
 
     def eof_received(self) -> bool:
         return False
@@ -457,10 +466,26 @@ class _Opening(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(None)
 
-    async def _run(self, connection: ServerConnection) -> None:
-        """One task for each connection: answer the request, then the handler, then close."""
+    def _start(self, running: Coroutine[Any, Any, None], connection: ServerConnection) -> None:
+        sessions = self._server._sessions
+        self._session = task = self._loop.create_task(running)
+        sessions[task] = connection
+        task.add_done_callback(sessions.pop)
+
+    async def _decide(self, connection: ServerConnection, steps: Steps, awaited: Awaitable[Any] | None) -> None:
+        """The rest of `Service.answer`, from a hook that must be awaited."""
+        while awaited is not None:
+            try:
+                value = await awaited
+            except Exception as error:  # the hook's: the answer is decided there
+                awaited = _until_awaitable(steps, error=error)
+            else:
+                awaited = _until_awaitable(steps, value)
+        self._decided(connection)
+
+    def _decided(self, connection: ServerConnection) -> None:
+        """The request is answered: open the connection, or end it."""
         server, handshake, transport = self._server, self._handshake, connection.transport
-        await _answer(server.service.answer(handshake, connection))
         if handshake.protocol is None:
             self._answered()
             return
@@ -468,30 +493,32 @@ class _Opening(asyncio.Protocol):
         self._end()
         transport.writelines(handshake.outgoing())
         transport.resume_reading()  # before what may pause it again: the loop reads when we are done
+        if server.service.handler is _nothing_to_do:
+            server._without_task.add(connection)
+        else:
+            self._start(_handle(server.service.handler, connection), connection)
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
             connection._start_close(CloseCode.GOING_AWAY, "")
-        del handshake, self  # a connection may stay open for days
-        try:
-            with HandlerRun(connection.logger) as run:
-                await server.service.handler(connection)
-            await connection.close(run.code)
-        except asyncio.CancelledError:
-            transport.abort()
-            raise
 
 
-async def _answer(steps: Generator[Any, Any, None]) -> None:
-    """Run `Service.answer`, awaiting what hooks return when it is awaitable."""
+async def _handle(handler: Handler, connection: ServerConnection) -> None:
+    """The task of a connection: its handler, then the close."""
     try:
-        value = next(steps)
-        while True:
-            if inspect.isawaitable(value):
-                try:
-                    value = await value
-                except Exception as error:  # the hook's: the answer is decided there
-                    value = steps.throw(error)
-                    continue
+        with HandlerRun(connection.logger) as run:
+            await handler(connection)
+        await connection.close(run.code)
+    except asyncio.CancelledError:
+        connection.transport.abort()
+        raise
+
+
+def _until_awaitable(steps: Steps, value: Any = None, *, error: Exception | None = None) -> Awaitable[Any] | None:
+    """Run `Service.answer` until a hook returns something that must be awaited; None at the end."""
+    try:
+        value = steps.send(value) if error is None else steps.throw(error)
+        while not inspect.isawaitable(value):
             value = steps.send(value)
     except StopIteration:
-        pass
+        return None
+    return value
