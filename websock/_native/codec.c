@@ -135,7 +135,7 @@ static PyObject *whole(Decoder *self, int opcode, const unsigned char *payload, 
     /* Most text is ASCII, and then its object can be filled while it is unmasked. */
     if ((result = PyUnicode_New(size, 127)) == NULL) return NULL;
     unsigned char *data = PyUnicode_1BYTE_DATA(result);
-    if (mask_is_ascii(data, payload, size, key)) return result;
+    if (!mask_copy(data, payload, size, key, 0)) return result;
     PyObject *bytes = PyBytes_FromStringAndSize((char *)data, size);
     memset(data, ' ', size); /* nobody may see a string that is not one */
     Py_DECREF(result);
