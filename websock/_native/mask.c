@@ -23,10 +23,8 @@
 #define HIGH_BITS(v) (vmaxvq_u8(v) > 127)
 #endif
 
-static uint32_t turned(const unsigned char key[4], size_t turn) {
-    uint32_t word;
+static uint32_t turned(uint32_t word, size_t turn) {
     unsigned by = 8 * (turn & 3), back = (32 - by) & 31;
-    memcpy(&word, key, 4);
     return PY_LITTLE_ENDIAN ? word >> by | word << back : word << by | word >> back;
 }
 
@@ -40,7 +38,10 @@ int mask_copy(unsigned char *to, const unsigned char *from, size_t size, const u
         for (; i < size; i++) all |= to[i] = from[i] ^ key[(turn + i) & 3];
         return all > 127;
     }
-    uint32_t word = turned(key, turn), last_word = turned(key, turn + size);
+    uint32_t word, last_word;
+    memcpy(&word, key, 4);
+    word = turned(word, turn);
+    last_word = turned(word, size);
 #ifdef VECTOR
     if (size >= 16) {
         VECTOR pad = SPREAD(word), last = XOR(LOAD(from + size - 16), SPREAD(last_word)), seen = last;
