@@ -231,14 +231,15 @@ static int finish(Decoder *self, Emit emit, void *to) {
 /* Payload for the end of `bytes`, where it may lie already. */
 static int arrived(Decoder *self, const unsigned char *from, size_t size, Emit emit, void *to) {
     unsigned char *data = (unsigned char *)PyBytes_AS_STRING(self->bytes) + self->size;
+    int high = 1;
     if (self->masked)
-        mask_copy(data, from, size, self->key, self->received & 3);
+        high = mask_copy(data, from, size, self->key, self->received & 3);
     else if (data != from)
         memcpy(data, from, size);
     self->size += size;
     self->received += size;
     self->remaining -= size;
-    if (self->opcode == TEXT) {
+    if (self->opcode == TEXT && (high || self->utf8.need)) {
         const char *reason = utf8_feed(&self->utf8, data, size);
         if (reason != NULL) return invalid_text(self, reason);
     }
