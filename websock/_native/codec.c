@@ -95,8 +95,10 @@ static PyObject *transforms_of(Decoder *self, int first) {
     return transforms;
 }
 
+static const unsigned char no_key[4];
+
 /* NULL: with `failure` or an exception. */
-static PyObject *text_of(Decoder *self, const char *data, size_t size) {
+static PyObject *decoded(Decoder *self, const char *data, size_t size) {
     PyObject *text = PyUnicode_DecodeUTF8(data, size, NULL);
     if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
         PyObject *type, *error, *traceback;
@@ -114,25 +116,34 @@ static PyObject *text_of(Decoder *self, const char *data, size_t size) {
     return text;
 }
 
+/* Most text is ASCII, and then its object can be filled while it is unmasked. */
+static Py_ALWAYS_INLINE inline PyObject *text_of(Decoder *self, const unsigned char *payload, size_t size,
+                                                 const unsigned char *key) {
+    PyObject *ascii = PyUnicode_New(size, 127);
+    if (ascii == NULL) return NULL;
+    unsigned char *data = (unsigned char *)((PyASCIIObject *)ascii + 1);
+    if (!mask_copy(data, payload, size, key, 0)) return ascii;
+    PyObject *text = decoded(self, (char *)data, size);
+    memset(data, ' ', size); /* nobody may see a string that is not one */
+    Py_DECREF(ascii);
+    return text;
+}
+
 /* A whole message from one frame. NULL: with `failure` or an exception. */
 static Py_ALWAYS_INLINE inline PyObject *whole(Decoder *self, int opcode, const unsigned char *payload, size_t size,
                                                const unsigned char *key) {
-    PyObject *result;
-    if (!self->masked)
-        return opcode == TEXT ? text_of(self, (char *)payload, size) : PyBytes_FromStringAndSize((char *)payload, size);
-    if (opcode == BINARY) {
-        if ((result = PyBytes_FromStringAndSize(NULL, size)) != NULL)
-            mask_copy((unsigned char *)PyBytes_AS_STRING(result), payload, size, key, 0);
-        return result;
+    if (opcode == TEXT && self->masked) return text_of(self, payload, size, key);
+    if (opcode == TEXT) { /* what is not ASCII mostly shows it soon */
+        uint64_t word, all = 0;
+        for (size_t i = 0; i < 64 && i + 8 <= size; i += 8) {
+            memcpy(&word, payload + i, 8);
+            all |= word;
+        }
+        return all & 0x8080808080808080ULL ? decoded(self, (char *)payload, size) : text_of(self, payload, size, no_key);
     }
-    /* Most text is ASCII, and then its object can be filled while it is unmasked. */
-    if ((result = PyUnicode_New(size, 127)) == NULL) return NULL;
-    unsigned char *data = (unsigned char *)((PyASCIIObject *)result + 1);
-    if (!mask_copy(data, payload, size, key, 0)) return result;
-    PyObject *text = text_of(self, (char *)data, size);
-    memset(data, ' ', size); /* nobody may see a string that is not one */
-    Py_DECREF(result);
-    return text;
+    PyObject *bytes = PyBytes_FromStringAndSize(self->masked ? NULL : (char *)payload, size);
+    if (bytes != NULL && self->masked) mask_copy((unsigned char *)PyBytes_AS_STRING(bytes), payload, size, key, 0);
+    return bytes;
 }
 
 static PyObject *fragment(PyObject *data, int last) {
@@ -173,7 +184,8 @@ static PyObject *take(Decoder *self) {
         return NULL;
     }
     if (self->opcode == BINARY) return data;
-    PyObject *text = text_of(self, PyBytes_AS_STRING(data), size);
+    PyObject *text = self->utf8.wide ? decoded(self, PyBytes_AS_STRING(data), size)
+                                     : text_of(self, (unsigned char *)PyBytes_AS_STRING(data), size, no_key);
     Py_DECREF(data);
     return text;
 }
@@ -356,7 +368,7 @@ static int frame(Decoder *self, const unsigned char *data, size_t have) {
     if (result == 1) {
         result = 0;
         size_t start = header + (self->masked ? 4 : 0);
-        const unsigned char *key = self->masked ? data + header : (const unsigned char *)"\0\0\0\0";
+        const unsigned char *key = self->masked ? data + header : no_key;
         if (have >= start) {
             if (opcode < CLOSE)
                 result = begin(self, first, length, key, transforms);

@@ -21,6 +21,7 @@ PyObject *py_forget_keys(PyObject *module, PyObject *unused);
 typedef struct {
     unsigned char need, low, high; /* continuation octets to come, and between what the next one lies */
     unsigned char begun;           /* octets of the character that is incomplete */
+    unsigned char wide;            /* not all was ASCII */
 } Utf8;
 const char *utf8_feed(Utf8 *state, const unsigned char *data, size_t size); /* what is wrong, or NULL */
 

@@ -18,7 +18,7 @@ const char *utf8_feed(Utf8 *state, const unsigned char *data, size_t size) {
             state->need = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
             state->low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
             state->high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-            state->begun = 1;
+            state->begun = state->wide = 1;
         } else {
             if (data[i] < state->low || data[i] > state->high) return "invalid continuation byte";
             i++;
