@@ -139,7 +139,8 @@ static Py_ALWAYS_INLINE inline PyObject *whole(Decoder *self, int opcode, const 
             memcpy(&word, payload + i, 8);
             all |= word;
         }
-        return all & 0x8080808080808080ULL ? decoded(self, (char *)payload, size) : text_of(self, payload, size, no_key);
+        if (all & 0x8080808080808080ULL) return decoded(self, (char *)payload, size);
+        return text_of(self, payload, size, no_key);
     }
     PyObject *bytes = PyBytes_FromStringAndSize(self->masked ? NULL : (char *)payload, size);
     if (bytes != NULL && self->masked) mask_copy((unsigned char *)PyBytes_AS_STRING(bytes), payload, size, key, 0);

@@ -19,7 +19,8 @@ const char *utf8_feed(Utf8 *state, const unsigned char *data, size_t size) {
                 i++;
                 continue;
             }
-            if (lead > 0xE0 && lead < 0xED && size - i >= 2 && (data[i] & 0xC0) == 0x80 && (data[i + 1] & 0xC0) == 0x80) {
+            if (lead > 0xE0 && lead < 0xED && size - i >= 2 && (data[i] & 0xC0) == 0x80
+                && (data[i + 1] & 0xC0) == 0x80) {
                 i += 2;
                 continue;
             }
