@@ -95,10 +95,11 @@ static PyObject *transforms_of(Decoder *self, int first) {
     return transforms;
 }
 
-static PyObject *text_or_bytes(Decoder *self, int opcode, PyObject *bytes) {
-    if (opcode == BINARY) return bytes;
-    PyObject *text = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes), NULL);
-    Py_DECREF(bytes);
+static const unsigned char no_key[4];
+
+/* NULL: with `failure` or an exception. */
+static PyObject *decoded(Decoder *self, const char *data, size_t size) {
+    PyObject *text = PyUnicode_DecodeUTF8(data, size, NULL);
     if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
         PyObject *type, *error, *traceback;
         PyErr_Fetch(&type, &error, &traceback);
@@ -115,31 +116,35 @@ static PyObject *text_or_bytes(Decoder *self, int opcode, PyObject *bytes) {
     return text;
 }
 
-/* A whole message from one frame. NULL: with `failure` or an exception. */
-static PyObject *whole(Decoder *self, int opcode, const unsigned char *payload, size_t size, const unsigned char *key) {
-    PyObject *result;
-    if (opcode == BINARY) {
-        if ((result = PyBytes_FromStringAndSize(self->masked ? NULL : (char *)payload, size)) != NULL && self->masked)
-            mask_copy((unsigned char *)PyBytes_AS_STRING(result), payload, size, key, 0);
-        return result;
-    }
-    if (!self->masked) {
-        if ((result = PyUnicode_DecodeUTF8((char *)payload, size, NULL)) == NULL
-            && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
-            PyErr_Clear();
-            return text_or_bytes(self, TEXT, PyBytes_FromStringAndSize((char *)payload, size));
-        }
-        return result;
-    }
-    if (size == 0) return PyUnicode_New(0, 0);
-    /* Most text is ASCII, and then its object can be filled while it is unmasked. */
-    if ((result = PyUnicode_New(size, 127)) == NULL) return NULL;
-    unsigned char *data = PyUnicode_1BYTE_DATA(result);
-    if (mask_is_ascii(data, payload, size, key)) return result;
-    PyObject *bytes = PyBytes_FromStringAndSize((char *)data, size);
+/* Most text is ASCII, and then its object can be filled while it is unmasked. */
+static Py_ALWAYS_INLINE inline PyObject *text_of(Decoder *self, const unsigned char *payload, size_t size,
+                                                 const unsigned char *key) {
+    PyObject *ascii = PyUnicode_New(size, 127);
+    if (ascii == NULL) return NULL;
+    unsigned char *data = (unsigned char *)((PyASCIIObject *)ascii + 1);
+    if (!mask_copy(data, payload, size, key, 0)) return ascii;
+    PyObject *text = decoded(self, (char *)data, size);
     memset(data, ' ', size); /* nobody may see a string that is not one */
-    Py_DECREF(result);
-    return bytes == NULL ? NULL : text_or_bytes(self, TEXT, bytes);
+    Py_DECREF(ascii);
+    return text;
+}
+
+/* A whole message from one frame. NULL: with `failure` or an exception. */
+static Py_ALWAYS_INLINE inline PyObject *whole(Decoder *self, int opcode, const unsigned char *payload, size_t size,
+                                               const unsigned char *key) {
+    if (opcode == TEXT && self->masked) return text_of(self, payload, size, key);
+    if (opcode == TEXT) { /* what is not ASCII mostly shows it soon */
+        uint64_t word, all = 0;
+        for (size_t i = 0; i < 64 && i + 8 <= size; i += 8) {
+            memcpy(&word, payload + i, 8);
+            all |= word;
+        }
+        if (all & 0x8080808080808080ULL) return decoded(self, (char *)payload, size);
+        return text_of(self, payload, size, no_key);
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(self->masked ? NULL : (char *)payload, size);
+    if (bytes != NULL && self->masked) mask_copy((unsigned char *)PyBytes_AS_STRING(bytes), payload, size, key, 0);
+    return bytes;
 }
 
 static PyObject *fragment(PyObject *data, int last) {
@@ -179,7 +184,11 @@ static PyObject *take(Decoder *self) {
     } else if ((size_t)PyBytes_GET_SIZE(data) != size && _PyBytes_Resize(&data, size) < 0) {
         return NULL;
     }
-    return text_or_bytes(self, self->opcode, data);
+    if (self->opcode == BINARY) return data;
+    PyObject *text = self->utf8.wide ? decoded(self, PyBytes_AS_STRING(data), size)
+                                     : text_of(self, (unsigned char *)PyBytes_AS_STRING(data), size, no_key);
+    Py_DECREF(data);
+    return text;
 }
 
 /* The part that is here, as a Fragment; NULL without an exception when there is none. */
@@ -235,14 +244,15 @@ static int finish(Decoder *self, Emit emit, void *to) {
 /* Payload for the end of `bytes`, where it may lie already. */
 static int arrived(Decoder *self, const unsigned char *from, size_t size, Emit emit, void *to) {
     unsigned char *data = (unsigned char *)PyBytes_AS_STRING(self->bytes) + self->size;
+    int high = 1;
     if (self->masked)
-        mask_copy(data, from, size, self->key, self->received & 3);
+        high = mask_copy(data, from, size, self->key, self->received & 3);
     else if (data != from)
         memcpy(data, from, size);
     self->size += size;
     self->received += size;
     self->remaining -= size;
-    if (self->opcode == TEXT) {
+    if (self->opcode == TEXT && (high || self->utf8.need)) {
         const char *reason = utf8_feed(&self->utf8, data, size);
         if (reason != NULL) return invalid_text(self, reason);
     }
@@ -359,7 +369,7 @@ static int frame(Decoder *self, const unsigned char *data, size_t have) {
     if (result == 1) {
         result = 0;
         size_t start = header + (self->masked ? 4 : 0);
-        const unsigned char *key = self->masked ? data + header : (const unsigned char *)"\0\0\0\0";
+        const unsigned char *key = self->masked ? data + header : no_key;
         if (have >= start) {
             if (opcode < CLOSE)
                 result = begin(self, first, length, key, transforms);
@@ -371,26 +381,40 @@ static int frame(Decoder *self, const unsigned char *data, size_t have) {
     return result;
 }
 
-/* The short way: the frame at `data` is here whole and is a whole message that no extension has changed. Returns its
- * octets, 0 when it is something else, -1: exception. */
-static Py_ssize_t short_way(Decoder *self, const unsigned char *data, size_t have, Emit emit, void *to) {
-    size_t size = data[1] & 0x7F, header = 2;
-    if ((data[0] & 0xFE) == 0x82 ? data[0] != 0x82 : data[0] != 0x81) return 0;
-    if (!(data[1] >> 7) != !self->masked) return 0;
-    if (size == 126) {
-        if (have < 4) return 0;
-        size = (size_t)data[2] << 8 | data[3];
-        if (size < 126) return 0;
-        header = 4;
-    } else if (size == 127) {
+/* As PyList_Append, without a call while there is room. */
+static Py_ALWAYS_INLINE inline int emit_to_list(void *to, PyObject *message) {
+    Py_ssize_t count = PyList_GET_SIZE(to);
+    if (count < ((PyListObject *)to)->allocated) {
+        PyList_SET_ITEM(to, count, message);
+        Py_SET_SIZE(to, count + 1);
         return 0;
     }
-    const unsigned char *key = data + header;
-    if (self->masked) header += 4;
-    if (have < header + size || (self->max_size >= 0 && (int64_t)size > self->max_size)) return 0;
-    PyObject *message = whole(self, data[0] & 0x0F, data + header, size, key);
-    if (message == NULL) return self->failure != NULL ? (Py_ssize_t)(header + size) : -1;
-    return emit(to, message) < 0 ? -1 : (Py_ssize_t)(header + size);
+    int result = PyList_Append(to, message);
+    Py_DECREF(message);
+    return result;
+}
+
+/* The short way: frames at `data` that are here whole and are whole messages that no extension has changed; where it
+ * leads is at the first that is something else. NULL: exception. */
+static const unsigned char *short_way(Decoder *self, const unsigned char *data, const unsigned char *end, Emit emit,
+                                      void *to) {
+    size_t prefix = self->masked ? 6 : 2, bit = self->masked ? 0x80 : 0;
+    uint64_t max_size = (uint64_t)self->max_size; /* no limit, as an unsigned number, is none */
+    while ((size_t)(end - data) >= prefix) {
+        size_t size = data[1] ^ bit, header = prefix, have = (size_t)(end - data);
+        if (data[0] != 0x81 && data[0] != 0x82) break;
+        if (size > 125) { /* a length that goes on, or masked when it should not be, or the other way round */
+            if (size != 126 || have < 4 || (size = (size_t)data[2] << 8 | data[3]) < 126) break;
+            header += 2;
+        }
+        if (have < header + size || size > max_size) break;
+        PyObject *message = whole(self, data[0] & 0x0F, data + header, size, data + header - 4);
+        data += header + size;
+        if (message == NULL) return self->failure != NULL ? data : NULL;
+        if (emit != emit_to_list) return emit(to, message) < 0 ? NULL : data; /* it may have changed what holds */
+        if (emit_to_list(to, message) < 0) return NULL;
+    }
+    return data;
 }
 
 static int feed(Decoder *self, const unsigned char *data, size_t size, Emit emit, void *to) {
@@ -418,11 +442,13 @@ static int feed(Decoder *self, const unsigned char *data, size_t size, Emit emit
             continue;
         }
         if (data == end) break;
-        if (self->tail_size == 0 && end - data >= 2 && self->opcode == 0 && !self->streaming && !self->always) {
-            Py_ssize_t taken = short_way(self, data, end - data, emit, to);
-            if (taken < 0) return -1;
-            data += taken;
-            if (taken) continue;
+        if (self->tail_size == 0 && self->opcode == 0 && !self->streaming && !self->always) {
+            const unsigned char *after = short_way(self, data, end, emit, to);
+            if (after == NULL) return -1;
+            if (after != data) {
+                data = after;
+                continue;
+            }
         }
         /* A header, or a control frame: what is cut off waits in `tail`, where it is looked at as it grows. */
         const unsigned char *at = self->tail_size ? self->tail : data;
@@ -522,12 +548,6 @@ int decoder_fill(Decoder *self, size_t size, Emit emit, void *to) {
 }
 
 /* The type. */
-
-static int emit_to_list(void *to, PyObject *message) {
-    int result = PyList_Append(to, message);
-    Py_DECREF(message);
-    return result;
-}
 
 static PyObject *py_decode(Decoder *self, PyObject *data) {
     PyObject *messages = PyList_New(0);

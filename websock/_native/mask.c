@@ -23,18 +23,28 @@
 #define HIGH_BITS(v) (vmaxvq_u8(v) > 127)
 #endif
 
-/* XOR `size` octets with the key, of which `turn` octets are used up; the OR of all results is returned in its bit 7.
- * `to` may be `from`. memcpy stands for loads of any alignment, and costs nothing. */
-static int mask_any(unsigned char *to, const unsigned char *from, size_t size, const unsigned char key[4], size_t turn) {
-    unsigned char turned[8];
+static uint32_t turned(uint32_t word, size_t turn) {
+    unsigned by = 8 * (turn & 3), back = (32 - by) & 31;
+    return PY_LITTLE_ENDIAN ? word >> by | word << back : word << by | word >> back;
+}
+
+/* XOR `size` octets with the key, of which `turn` octets are used up. Returns whether one of the results is above 127.
+ * `to` may be `from`. The last octets are read first and written last: they may overlap the step before them, and no
+ * loop is needed for what is left over. memcpy stands for loads of any alignment, and costs nothing. */
+int mask_copy(unsigned char *to, const unsigned char *from, size_t size, const unsigned char key[4], size_t turn) {
     size_t i = 0;
-    int high = 0;
-    for (size_t k = 0; k < 8; k++) turned[k] = key[(turn + k) & 3];
+    if (size < 8) {
+        unsigned all = 0;
+        for (; i < size; i++) all |= to[i] = from[i] ^ key[(turn + i) & 3];
+        return all > 127;
+    }
+    uint32_t word, last_word;
+    memcpy(&word, key, 4);
+    word = turned(word, turn);
+    last_word = turned(word, size);
 #ifdef VECTOR
     if (size >= 16) {
-        uint32_t word;
-        memcpy(&word, turned, 4);
-        VECTOR pad = SPREAD(word), seen = ZERO();
+        VECTOR pad = SPREAD(word), last = XOR(LOAD(from + size - 16), SPREAD(last_word)), seen = last;
         for (; i + 64 <= size; i += 64) {
             VECTOR a = XOR(LOAD(from + i), pad), b = XOR(LOAD(from + i + 16), pad);
             VECTOR c = XOR(LOAD(from + i + 32), pad), d = XOR(LOAD(from + i + 48), pad);
@@ -44,38 +54,26 @@ static int mask_any(unsigned char *to, const unsigned char *from, size_t size, c
             STORE(to + i + 48, d);
             seen = OR(seen, OR(OR(a, b), OR(c, d)));
         }
-        for (; i + 16 <= size; i += 16) {
+        for (; i + 16 < size; i += 16) {
             VECTOR a = XOR(LOAD(from + i), pad);
             STORE(to + i, a);
             seen = OR(seen, a);
         }
-        high = HIGH_BITS(seen);
+        STORE(to + size - 16, last);
+        return HIGH_BITS(seen);
     }
 #endif
-    uint64_t pad8, all = 0;
-    memcpy(&pad8, turned, 8);
-    for (; i + 8 <= size; i += 8) {
-        uint64_t word;
-        memcpy(&word, from + i, 8);
-        word ^= pad8;
-        memcpy(to + i, &word, 8);
-        all |= word;
+    uint64_t pad = (uint64_t)word << 32 | word, last, all;
+    memcpy(&last, from + size - 8, 8);
+    all = last ^= (uint64_t)last_word << 32 | last_word;
+    for (; i + 8 < size; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, from + i, 8);
+        all |= eight ^= pad;
+        memcpy(to + i, &eight, 8);
     }
-    high |= (all & 0x8080808080808080ULL) != 0;
-    for (; i < size; i++) {
-        unsigned char octet = from[i] ^ turned[i & 3];
-        to[i] = octet;
-        high |= octet >> 7;
-    }
-    return high;
-}
-
-void mask_copy(unsigned char *to, const unsigned char *from, size_t size, const unsigned char key[4], size_t turn) {
-    mask_any(to, from, size, key, turn);
-}
-
-int mask_is_ascii(unsigned char *to, const unsigned char *from, size_t size, const unsigned char key[4]) {
-    return !mask_any(to, from, size, key, 0);
+    memcpy(to + size - 8, &last, 8);
+    return (all & 0x8080808080808080ULL) != 0;
 }
 
 PyObject *py_apply_mask(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {

@@ -11,8 +11,7 @@
 enum { CONT = 0, TEXT = 1, BINARY = 2, CLOSE = 8, MAX_CONTROL = 125, MAX_HEADER = 14 };
 
 /* mask.c */
-void mask_copy(unsigned char *to, const unsigned char *from, size_t size, const unsigned char key[4], size_t turn);
-int mask_is_ascii(unsigned char *to, const unsigned char *from, size_t size, const unsigned char key[4]);
+int mask_copy(unsigned char *to, const unsigned char *from, size_t size, const unsigned char key[4], size_t turn);
 int new_key(unsigned char key[4]);
 PyObject *py_apply_mask(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *py_new_key(PyObject *module, PyObject *unused);
@@ -22,6 +21,7 @@ PyObject *py_forget_keys(PyObject *module, PyObject *unused);
 typedef struct {
     unsigned char need, low, high; /* continuation octets to come, and between what the next one lies */
     unsigned char begun;           /* octets of the character that is incomplete */
+    unsigned char wide;            /* not all was ASCII */
 } Utf8;
 const char *utf8_feed(Utf8 *state, const unsigned char *data, size_t size); /* what is wrong, or NULL */
 

@@ -14,6 +14,16 @@ const char *utf8_feed(Utf8 *state, const unsigned char *data, size_t size) {
             while (i < size && data[i] < 0x80) i++;
             if (i == size) break;
             unsigned char lead = data[i++];
+            state->wide = 1;
+            if (lead >= 0xC2 && lead < 0xE0 && i < size && (data[i] & 0xC0) == 0x80) { /* most characters, at once */
+                i++;
+                continue;
+            }
+            if (lead > 0xE0 && lead < 0xED && size - i >= 2 && (data[i] & 0xC0) == 0x80
+                && (data[i + 1] & 0xC0) == 0x80) {
+                i += 2;
+                continue;
+            }
             if (lead < 0xC2 || lead > 0xF4) return "invalid start byte";
             state->need = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
             state->low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
