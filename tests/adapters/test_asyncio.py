@@ -687,7 +687,7 @@ def test_time_that_runs_out_in_the_tls_handshake_ends_the_connection() -> None:
     async def main() -> None:
         async with serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0) as server:
             opening = _Opening(server, asyncio.get_running_loop(), None)
-            opening._timeout()
+            opening.timeout()
             transport = Transport()
             opening.connection_made(transport)
             assert transport.aborted

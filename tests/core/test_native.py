@@ -340,14 +340,15 @@ REFERENCES: dict[str, Any] = {
 @pytest.mark.parametrize("name", REFERENCES)
 def test_references_are_counted(name: str) -> None:
     run = REFERENCES[name]
-    for _ in range(100):
-        run()
-    gc.collect()
-    before = sys.getallocatedblocks()
-    for _ in range(300):
-        run()
-    gc.collect()
-    assert sys.getallocatedblocks() - before < 150, "one object for each two runs is left"
+    for _ in range(10):  # caches, of Python's and ours, fill at first; what leaks goes on
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(300):
+            run()
+        gc.collect()
+        if sys.getallocatedblocks() - before < 30:
+            return
+    pytest.fail("one object for each ten runs is left")
 
 
 @native

@@ -329,8 +329,10 @@ static int control(Decoder *self, int opcode, const unsigned char *payload, size
     unsigned char plain[MAX_CONTROL];
     if (self->masked) mask_copy(plain, payload, size, key, 0);
     self->called = 1;
-    PyObject *result = PyObject_CallFunction(self->on_control, "iy#", opcode,
+    PyObject *on_control = Py_NewRef(self->on_control); /* it may end the decoder */
+    PyObject *result = PyObject_CallFunction(on_control, "iy#", opcode,
                                              self->masked ? (char *)plain : (char *)payload, (Py_ssize_t)size);
+    Py_DECREF(on_control);
     if (result == NULL) return fail(self);
     Py_DECREF(result);
     if (opcode == CLOSE) stop(self);
@@ -577,6 +579,12 @@ static PyObject *py_stop(Decoder *self, PyObject *Py_UNUSED(unused)) {
     Py_RETURN_NONE;
 }
 
+static PyObject *py_end(Decoder *self, PyObject *Py_UNUSED(unused)) {
+    stop(self);
+    Py_XSETREF(self->on_control, Py_NewRef(Py_None));
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_stream(Decoder *self, PyObject *on) {
     int wanted = PyObject_IsTrue(on);
     if (wanted < 0) return NULL;
@@ -733,6 +741,7 @@ static PyObject *py_setstate(Decoder *self, PyObject *state) {
 
 static PyMethodDef decoder_methods[] = {
     {"decode", (PyCFunction)py_decode, METH_O, "Take bytes, return every message that they complete."},
+    {"end", (PyCFunction)py_end, METH_NOARGS, "As stop, and let go of on_control."},
     {"stop", (PyCFunction)py_stop, METH_NOARGS, "Look at nothing more, and forget the message that is incomplete."},
     {"stream", (PyCFunction)py_stream, METH_O, "Hand out the next message, or the rest of the present one, in parts."},
     {"__getstate__", (PyCFunction)py_getstate, METH_NOARGS, NULL},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import inspect
+import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Self
@@ -139,9 +140,12 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
                     waiter.exception()  # a ping that nobody awaits is no error to report
             self._pongs = None
         self._waiter.wake()
-        if self._closed is not None and not self._closed.done():
-            self._closed.set_result(None)
-        self.logger.debug("connection closed: %s", self._why_closed())
+        for ended in self._closed or ():
+            if not ended.done():
+                ended.set_result(None)
+        self._closed = None
+        if self.logger.isEnabledFor(logging.DEBUG):
+            self.logger.debug("connection closed: %s", self._why_closed())
 
     def _why_closed(self) -> ConnectionClosed:
         error = self._protocol.closed()
@@ -398,9 +402,11 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         """Wait until the connection is closed."""
         if self._lost:
             return
+        ended = self._loop.create_future()
         if self._closed is None:
-            self._closed = self._loop.create_future()
-        await asyncio.shield(self._closed)
+            self._closed = []
+        self._closed.append(ended)
+        await ended
 
     async def __aenter__(self) -> Self:
         return self

@@ -71,7 +71,7 @@ class PurePump:
         self._decoding: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._drained: collections.deque[asyncio.Future[None]] | None = None
-        self._closed: asyncio.Future[None] | None = None
+        self._closed: list[asyncio.Future[None]] | None = None  # of those who wait for the end
         self._pongs: set[asyncio.Future[float]] | None = None
 
     if TYPE_CHECKING:  # what the other half has

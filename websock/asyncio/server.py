@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import inspect
 import os
 import socket
@@ -43,7 +44,7 @@ class ServerConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.server._without_task.discard(self)
+        self.server._untended.discard(self)
 
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -188,8 +189,10 @@ class Server:
         self._accepting: list[asyncio.Task[None]] = []  # where the loop has no add_reader
         self._accepted: set[asyncio.Task[None]] = set()  # those that have no transport yet
         self._openings: set[_Opening] = set()
+        self._deadlines: collections.OrderedDict[_Opening, float] = collections.OrderedDict()  # all have as much time
+        self._sweep: asyncio.TimerHandle | None = None  # at the first of them
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}  # by the task of the handler, or of a hook
-        self._without_task: set[ServerConnection] = set()  # those that have on_message and no handler
+        self._untended: set[ServerConnection] = set()  # those whose handler has ended, or that need none
         self._closing: asyncio.Task[None] | None = None
         self._closed: asyncio.Future[None] | None = None
 
@@ -198,6 +201,7 @@ class Server:
         self._closed = self._loop.create_future()
         self._sockets = sockets
         for sock in sockets:
+            no_delay(sock)  # what is accepted inherits it
             sock.setblocking(False)
         self.logger.info("server listening on %s", ", ".join(str(sock.getsockname()) for sock in sockets))
         if start_serving:
@@ -224,17 +228,26 @@ class Server:
                 self._loop.remove_reader(listener)
                 self._loop.call_later(BACK_OFF, self._start_accepting, listener)
                 return
-            no_delay(sock)
             sock.setblocking(False)
             _Opening(self, self._loop, address).start(sock, self._ssl)
 
     async def _keep_accepting(self, listener: socket.socket) -> None:
         while True:
             sock, address = await self._loop.sock_accept(listener)
-            no_delay(sock)
             task = self._loop.create_task(self._connect(_Opening(self, self._loop, address), sock))
             self._accepted.add(task)
             task.add_done_callback(self._accepted.discard)
+
+    def _watch_deadlines(self) -> None:
+        """End the openings that have had their time, and look again when the next one has."""
+        self._sweep = None
+        while self._deadlines:
+            opening, deadline = next(iter(self._deadlines.items()))
+            if deadline > self._loop.time():
+                self._sweep = self._loop.call_at(deadline, self._watch_deadlines)
+                return
+            del self._deadlines[opening]
+            opening.timeout()
 
     async def _connect(self, opening: _Opening, sock: socket.socket) -> None:
         """Give an accepted socket a transport of the loop's, with the TLS handshake where there is one."""
@@ -262,7 +275,7 @@ class Server:
     def connections(self) -> set[ServerConnection]:
         """The connections that are open now."""
         found = {connection for connection in self._sessions.values() if connection.state is State.OPEN}
-        return found | {connection for connection in self._without_task if connection.state is State.OPEN}
+        return found | {connection for connection in self._untended if connection.state is State.OPEN}
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that the server runs in."""
@@ -314,14 +327,16 @@ class Server:
         for opening in list(self._openings):
             opening.refuse(ServerClosing("the server is closing"))
         if close_connections:
-            for connection in [*self._sessions.values(), *self._without_task]:
+            for connection in [*self._sessions.values(), *self._untended]:
                 if connection.state is not State.CONNECTING:
                     connection._start_close(code, reason)
-        while self._sessions or self._without_task or self._openings:
+        while self._sessions or self._untended or self._openings:
             waiting: list[asyncio.Task[None] | asyncio.Future[None]] = [*self._sessions]
             waiting += [opening.ended for opening in self._openings]
-            waiting += [self._loop.create_task(connection.wait_closed()) for connection in self._without_task]
+            waiting += [self._loop.create_task(connection.wait_closed()) for connection in self._untended]
             await asyncio.wait(waiting)
+        if self._sweep is not None:
+            self._sweep.cancel()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
@@ -352,9 +367,13 @@ class _Opening(asyncio.Protocol):
         self._heard = False
         self._peer = peer
         self.ended: asyncio.Future[None] = loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None  # for reading an answer that ends the connection
         server._openings.add(self)
         timeout = server.service.options.open_timeout
-        self._timer = None if timeout is None else loop.call_later(timeout, self._timeout)
+        if timeout is not None:
+            server._deadlines[self] = deadline = loop.time() + timeout
+            if server._sweep is None:
+                server._sweep = loop.call_at(deadline, server._watch_deadlines)
 
     def start(self, sock: socket.socket, context: ssl_module.SSLContext | None) -> None:
         transport = transport_for(self._loop, sock, self, self._peer, context=context, server_side=True)
@@ -415,8 +434,8 @@ class _Opening(asyncio.Protocol):
                 self._session.cancel()
             self._answered()
 
-    def _timeout(self) -> None:
-        self._timer = None
+    def timeout(self) -> None:
+        """The time that an opening handshake may take is over."""
         if not self._heard:
             self._give_up(RequestTimeout("no request in time"))
         else:
@@ -454,6 +473,7 @@ class _Opening(asyncio.Protocol):
 
     def _abort_in(self, seconds: float) -> None:
         assert self._transport is not None  # noqa: S101 - for the type checker
+        self._server._deadlines.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._transport.abort)
@@ -463,6 +483,7 @@ class _Opening(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._server._openings.discard(self)
+        self._server._deadlines.pop(self, None)
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -494,7 +515,7 @@ class _Opening(asyncio.Protocol):
         transport.writelines(handshake.outgoing())
         transport.resume_reading()  # before what may pause it again: the loop reads when we are done
         if server.service.handler is _nothing_to_do:
-            server._without_task.add(connection)
+            server._untended.add(connection)
         else:
             self._start(_handle(server.service.handler, connection), connection)
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
@@ -507,7 +528,9 @@ async def _handle(handler: Handler, connection: ServerConnection) -> None:
     try:
         with HandlerRun(connection.logger) as run:
             await handler(connection)
-        await connection.close(run.code)
+        if not connection._lost:
+            connection.server._untended.add(connection)  # there is nothing left for a task to do
+            connection._start_close(run.code, "")
     except asyncio.CancelledError:
         connection.transport.abort()
         raise

@@ -320,6 +320,11 @@ class Decoder:
         self._assembly = None
         self._remaining = 0
 
+    def end(self) -> None:
+        """As `stop`, and let go of `on_control`, so that who made the decoder is no part of a cycle."""
+        self.stop()
+        self._on_control = _nobody
+
     def stream(self, on: bool) -> Fragment | None:
         """Hand out the next message, or the rest of the present one, in parts as they come.
 
@@ -476,3 +481,7 @@ def encode(
     if size < _PASS_THROUGH:
         return (header + payload,)
     return (header, payload)
+
+
+def _nobody(opcode: int, payload: bytes) -> None:
+    """Stands for `on_control` when there will be no control frames any more."""

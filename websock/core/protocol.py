@@ -593,7 +593,7 @@ class Protocol:
         if self._cause is None and self.close_received is None and self.close_sent is None:
             self._cause = EOFError("the connection ended without a close frame")
         self._enter(step)
-        self._decoder.stop()
+        self._decoder.end()
         self._held = []
         self.wants_close = True
 
