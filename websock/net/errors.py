@@ -1,0 +1,101 @@
+"""What the socket layer raises, and what the system's errors mean for who reads them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Final
+
+__all__ = ["AddressError", "BusyError", "ClosedError", "NotOnThisSystem", "explain"]
+
+
+class AddressError(ValueError):
+    """A text that is no address.
+
+    Attributes:
+        text: it.
+        reason: what is wrong.
+        position: the index of the character where that is.
+    """
+
+    def __init__(self, text: str, reason: str, position: int) -> None:
+        super().__init__(text, reason, position)
+        self.text = text
+        self.reason = reason
+        self.position = position
+
+    def __str__(self) -> str:
+        return f"invalid address {self.text!r}: {self.reason} (at character {self.position + 1})"
+
+
+class NotOnThisSystem(OSError):
+    """This system, or this kernel, does not have what was asked for."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(errno.EOPNOTSUPP, f"{what}: not on this system")
+
+
+class ClosedError(OSError):
+    """It was closed here: before the call, or by another thread or task meanwhile."""
+
+    def __init__(self, what: str = "the socket") -> None:
+        super().__init__(errno.EBADF, f"{what} is closed")
+
+
+class BusyError(RuntimeError):
+    """Another thread or task is doing the same with it now."""
+
+
+_ADVICE: Final = {
+    errno.ECONNREFUSED: "nothing listens there",
+    errno.ETIMEDOUT: "no answer: the host is down, or a firewall drops what is sent to it",
+    errno.EHOSTUNREACH: "there is no way to that host from here",
+    errno.ENETUNREACH: "there is no way to that network from here",
+    errno.EACCES: "not permitted: ports below 1024 and some sockets need privileges, and a Unix socket its mode",
+    errno.EPERM: "not permitted: it needs privileges, or a firewall forbids it",
+    errno.EMFILE: "this process has too many open files: raise its limit (ulimit -n)",
+    errno.ENFILE: "the system has too many open files",
+    errno.ENOBUFS: "the system has no buffers left",
+    errno.ENOMEM: "the system has no memory left",
+    errno.ENODEV: "there is no such network interface",
+    errno.ENXIO: "there is no such network interface",
+    errno.EAFNOSUPPORT: "this system does not have that kind of address",
+    errno.ENOENT: "there is no such file",
+    errno.ENOTDIR: "there is no such directory",
+}
+_AT_CONNECT: Final = {
+    errno.EADDRNOTAVAIL: "no local port is left for that address (or it cannot be a peer's): "
+    "connections that ended here a minute ago still hold theirs",
+}
+_AT_LISTEN: Final = {
+    errno.EADDRNOTAVAIL: "no network interface here has that address",
+    errno.EADDRINUSE: "another socket has it",
+}
+
+
+def explain(error: OSError, doing: str, where: object, *, holder: str | None = None) -> OSError:
+    """The error of a system call with words around it: what was tried, where, and what it means.
+
+    Args:
+        error: the system's.
+        doing: "connect to", "listen on", "send to", ...
+        where: the address.
+        holder: who has the address, where that is known.
+
+    Returns:
+        an error of the same class, with the same ``errno``.
+    """
+    text = f"can't {doing} {where}"
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return TimeoutError(errno.ETIMEDOUT, f"{text}: timed out")
+    if isinstance(error, socket.gaierror):
+        return socket.gaierror(error.errno, f"{text}: {error.strerror}")
+    if error.errno is None:
+        return type(error)(f"{text}: {error}")
+    special = _AT_CONNECT if doing.startswith("connect") else _AT_LISTEN
+    advice = special.get(error.errno) or _ADVICE.get(error.errno)
+    if error.errno == errno.EADDRINUSE and holder:
+        advice = f"{holder} has it"
+    said = error.strerror or os.strerror(error.errno)
+    return type(error)(error.errno, f"{text}: {said}" + (f" ({advice})" if advice else ""))
