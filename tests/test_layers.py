@@ -17,18 +17,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "websock"
 
 # Room by room, the rooms that it may import from. What is not here is not in the plan of the house.
-BOTTOM = {"spec", "typing", "exceptions", "version", "datastructures", "frames", "http11"}
+BOTTOM = {"spec", "typing", "exceptions", "version", "datastructures", "frames", "http11", "accelerated"}
 MAY_IMPORT = {
+    "accelerated": {"_native"},
     "spec": set[str](),
     "version": set[str](),
     "typing": set[str](),
     "datastructures": {"typing"},
     "frames": {"spec"},
     "http11": {"datastructures", "typing"},
-    "exceptions": BOTTOM - {"exceptions", "version"},
-    "_native": BOTTOM,
+    "exceptions": BOTTOM - {"exceptions", "version", "accelerated"},
+    "_native": BOTTOM - {"accelerated"},
     "core": BOTTOM | {"_native"},
-    "net": BOTTOM,
+    "net": {"accelerated", "typing", "_native"},
     "sync": BOTTOM | {"core", "net"},
     "asyncio": BOTTOM | {"_native", "core", "net"},
     "serving": BOTTOM | {"core", "net", "sync", "asyncio"},

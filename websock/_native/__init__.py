@@ -1,1 +1,1 @@
-"""The native twins, in C: ``speedups`` is there when it could be built. ``core/accelerate.py`` picks."""
+"""The native twins, in C: ``speedups`` is there when it could be built. ``accelerated.py`` tells."""

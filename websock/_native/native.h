@@ -89,7 +89,6 @@ extern PyTypeObject WaiterType;
 int waiter_wake(Waiter *self);
 extern PyTypeObject SentType;
 extern PyObject *sent;
-extern PyObject *current_task;
 PyObject *coroutine_throw(PyObject *const *args, Py_ssize_t count);
 
 /* pump.c */

@@ -1024,8 +1024,8 @@ static int slot(PyObject *owner, const char *name, Py_ssize_t *offset) {
 }
 
 PyObject *py_bind_pump(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *protocol, *transport, *open, *ending, *closed, *convert, *ok, *current;
-    if (!PyArg_ParseTuple(args, "OOOOOOOO", &protocol, &transport, &open, &ending, &closed, &convert, &ok, &current)) return NULL;
+    PyObject *protocol, *transport, *open, *ending, *closed, *convert, *ok;
+    if (!PyArg_ParseTuple(args, "OOOOOOO", &protocol, &transport, &open, &ending, &closed, &convert, &ok)) return NULL;
     ProtocolClass = Py_NewRef(protocol);
     SocketTransport = Py_NewRef(transport);
     OPEN = Py_NewRef(open);
@@ -1033,7 +1033,6 @@ PyObject *py_bind_pump(PyObject *Py_UNUSED(module), PyObject *args) {
     CLOSED = Py_NewRef(closed);
     converted = Py_NewRef(convert);
     ConnectionClosedOK = Py_NewRef(ok);
-    current_task = Py_NewRef(current);
     for (int i = 0; i < NAMES; i++)
         if ((names[i] = PyUnicode_InternFromString(name_texts[i])) == NULL) return NULL;
     if (slot(protocol, "state", &at.state) < 0 || slot(protocol, "_out", &at.out) < 0 || slot(protocol, "_part_opcode", &at.part_opcode) < 0

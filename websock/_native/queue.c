@@ -172,7 +172,14 @@ PyTypeObject QueueType = {
 
 /* Waiter: a future of one use at a time. */
 
-PyObject *current_task;
+static PyObject *current_task; /* asyncio's */
+
+static PyObject *from_asyncio(const char *name) {
+    PyObject *module = PyImport_ImportModule("asyncio");
+    PyObject *found = module == NULL ? NULL : PyObject_GetAttrString(module, name);
+    Py_XDECREF(module);
+    return found;
+}
 
 static void forget_callback(Waiter *self) {
     Py_CLEAR(self->callback);
@@ -270,12 +277,7 @@ static PyObject *waiter_cancel(Waiter *self, PyObject *args, PyObject *keywords)
     PyObject *message = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O", names, &message)) return NULL;
     if (self->callback == NULL) Py_RETURN_FALSE;
-    if (CancelledError == NULL) {
-        PyObject *exceptions = PyImport_ImportModule("asyncio.exceptions");
-        CancelledError = exceptions == NULL ? NULL : PyObject_GetAttrString(exceptions, "CancelledError");
-        Py_XDECREF(exceptions);
-        if (CancelledError == NULL) return NULL;
-    }
+    if (CancelledError == NULL && (CancelledError = from_asyncio("CancelledError")) == NULL) return NULL;
     PyObject *error = message == Py_None ? PyObject_CallNoArgs(CancelledError)
                                          : PyObject_CallOneArg(CancelledError, message);
     if (error == NULL) return NULL;
@@ -307,6 +309,7 @@ static PyObject *waiter_waiting(Waiter *self, void *Py_UNUSED(closure)) {
 static int waiter_init(Waiter *self, PyObject *args, PyObject *Py_UNUSED(keywords)) {
     PyObject *loop;
     if (!PyArg_ParseTuple(args, "O:Waiter", &loop)) return -1;
+    if (current_task == NULL && (current_task = from_asyncio("current_task")) == NULL) return -1;
     Py_XSETREF(self->loop, Py_NewRef(loop));
     return 0;
 }
@@ -359,7 +362,7 @@ static PyGetSetDef waiter_properties[] = {
 
 PyTypeObject WaiterType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "websock._native.speedups.Waiter",
-    .tp_doc = "A future of one use at a time: the twin of websock.asyncio.waiter.Waiter.",
+    .tp_doc = "A future of one use at a time: the twin of websock.net.asyncio.waiter.Waiter.",
     .tp_basicsize = sizeof(Waiter),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,

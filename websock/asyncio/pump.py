@@ -15,7 +15,7 @@ import collections
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from ..core.accelerate import ACCELERATED
+from ..accelerated import ACCELERATED
 from ..core.broadcast import Broadcast
 from ..core.endpoint import converted
 from ..core.inbox import Inbox
@@ -23,9 +23,10 @@ from ..core.protocol import WHOLE, Protocol, State
 from ..exceptions import ConnectionClosed, ConnectionClosedOK
 from ..http11 import Request, Response
 from ..net.asyncio import SocketTransport
+from ..net.asyncio.waiter import Waiter
 from ..typing import Buffer, Data, LoggerLike
-from .shared import SENT, Shared, Waiter
-from .waiter import Sending
+from .sending import Sending
+from .shared import SENT, Shared
 
 __all__ = ["Pump", "PurePump"]
 
@@ -287,9 +288,8 @@ if ACCELERATED and not TYPE_CHECKING:
     from .._native import speedups
 
     speedups.bind_pump(
-        Protocol, SocketTransport, State.OPEN, State.ENDING, State.CLOSED, converted, ConnectionClosedOK,
-        asyncio.current_task,
-    )  # fmt: skip
+        Protocol, SocketTransport, State.OPEN, State.ENDING, State.CLOSED, converted, ConnectionClosedOK
+    )
 
     class Pump(speedups.Pump):
         """The native twin, with what it leaves to Python."""

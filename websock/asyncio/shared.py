@@ -6,10 +6,10 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ..core.accelerate import ACCELERATED
-from .waiter import SENT, Waiter
+from ..accelerated import ACCELERATED
+from .sending import SENT
 
-__all__ = ["READ_SIZE", "SENT", "Shared", "Waiter", "shared_of"]
+__all__ = ["READ_SIZE", "SENT", "Shared", "shared_of"]
 
 READ_SIZE: Final = 2**18  # octets of the read buffer
 
@@ -58,7 +58,6 @@ if ACCELERATED and not TYPE_CHECKING:
     from .._native import speedups
 
     Shared = speedups.Shared
-    Waiter = speedups.Waiter
     SENT = speedups.SENT
 
 _shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Shared] = weakref.WeakKeyDictionary()

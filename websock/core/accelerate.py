@@ -1,8 +1,6 @@
 """Picks the native twins where they were built, and the Python ones elsewhere or with ``WEBSOCK_PURE=1``.
 
-Attributes:
-    ACCELERATED: whether the native ones are in use.
-    REASON: why not; empty if they are.
+Whether they are in use, ``accelerated.py`` has found out.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ..accelerated import ACCELERATED, REASON
 from ..exceptions import InvalidUTF8, ProtocolError
 from ..spec import MAX_FRAGMENTS
 from . import codec, masking
@@ -18,24 +17,13 @@ from .queue import Queue
 
 __all__ = ["ACCELERATED", "REASON", "Decoder", "Queue", "apply_mask", "encode", "new_key"]
 
-REASON = ""
-if os.environ.get("WEBSOCK_PURE", "0") not in ("", "0"):
-    REASON = "WEBSOCK_PURE is set"
-else:
-    try:
-        from .._native import speedups
-    except ImportError as error:
-        missing = "cannot import name" in str(error)
-        REASON = "not built for this Python" if missing else f"cannot be loaded: {error}"
-
-ACCELERATED = not REASON
-
 Decoder = codec.Decoder
 encode = codec.encode
 apply_mask = masking.apply_mask
 new_key = masking.new_key
 
 if ACCELERATED and not TYPE_CHECKING:
+    from .._native import speedups
 
     def _judge(
         first: int, second: int, length: int, masked: int, fragmented: int, allowed_rsv: int, room: int | None

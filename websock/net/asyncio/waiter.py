@@ -1,13 +1,15 @@
-"""Two small awaitables: one that a read callback can resume without a turn of the event loop, one for ``send``."""
+"""An awaitable that a read callback can resume without a turn of the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["SENT", "Sending", "Waiter"]
+from ...accelerated import ACCELERATED
+
+__all__ = ["Waiter"]
 
 
 class Waiter:
@@ -93,55 +95,7 @@ class Waiter:
         return None
 
 
-_NOTHING = iter(())  # at its end from the beginning, and so for ever
+if ACCELERATED and not TYPE_CHECKING:
+    from ..._native import speedups
 
-
-class _Sent(Coroutine[Any, Any, None]):
-    """What ``send`` returns when there is nothing to wait for; one object for all.
-
-    It is a coroutine, so that ``create_task(ws.send(...))`` and ``TaskGroup`` take it; not awaiting it is no mistake.
-    """
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return _NOTHING  # type: ignore[return-value]  # an iterator is what await needs
-
-    def send(self, value: Any) -> Any:
-        raise StopIteration
-
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        raise typ if val is None else val
-
-    def close(self) -> None:
-        pass
-
-
-SENT = _Sent()
-
-
-class Sending(_Sent):
-    """What ``send`` returns when awaiting it has something to do: it runs the coroutine function then, not before."""
-
-    __slots__ = ("_finish", "_running")
-
-    def __init__(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._finish = finish
-        self._running: Coroutine[Any, Any, None] | None = None
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return self._finish().__await__()
-
-    def send(self, value: Any) -> Any:
-        if self._running is None:
-            self._running = self._finish()
-        return self._running.send(value)
-
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        if self._running is None:
-            self._running = self._finish()
-        return self._running.throw(typ if val is None else val)
-
-    def close(self) -> None:
-        if self._running is not None:
-            self._running.close()
+    Waiter = speedups.Waiter
