@@ -15,6 +15,7 @@ from .asyncio.client import connect
 from .cli import Exit, explain
 from .cli.connect import talk
 from .cli.echo import echo
+from .cli.sockets import show
 from .cli.terminal import inert
 from .core.accelerate import ACCELERATED, REASON
 from .core.uri import URI, parse_uri
@@ -48,6 +49,21 @@ exit status:
   {Exit.OK:<4} stopped by Ctrl-C or SIGTERM; clients were told 1001, "going away"
   {Exit.FAILED:<4} could not listen there
   {Exit.USAGE:<4} wrong usage
+"""
+_SOCKETS = """\
+List the sockets of a process: kind, state (of TCP by its name in RFC 9293), octets that wait to be read and to be
+acknowledged (of a listening TCP socket: connections that wait to be accepted), and both addresses. Those that listen
+come first. "-" is what the system does not tell.
+"""
+_SOCKETS_EXIT = f"""\
+exit status:
+  {Exit.OK:<4} listed; without sockets there is a line on standard error
+  {Exit.FAILED:<4} no such process, or not permitted to look into it
+  {Exit.USAGE:<4} wrong usage
+
+examples:
+  websock sockets --pid 4711
+  websock sockets --pid 4711 --json | jq '.[] | select(.state == "CLOSE-WAIT")'
 """
 
 
@@ -101,6 +117,16 @@ def _parser() -> _Parser:
     add("--unix", metavar="PATH", help="listen on a Unix socket instead")
     add("--tls", nargs=2, metavar=("CERT", "KEY"), help="serve wss:// with this certificate and its key (PEM)")
 
+    sub = command("sockets", _sockets, "the sockets of a process", description=_SOCKETS, epilog=_SOCKETS_EXIT)
+    add = sub.add_argument
+    add(
+        "--pid",
+        metavar="N",
+        type=_pid,
+        help="of this process; default: the command's own, which shows what it inherits",
+    )
+    add("--json", action="store_true", help="an array of objects, for programs")
+
     command("info", _info, "versions, for a bug report")
     return parser
 
@@ -138,6 +164,12 @@ def _size(text: str) -> int | None:
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} isn't a port")
+    return int(text)
+
+
+def _pid(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't the number of a process")
     return int(text)
 
 
@@ -182,6 +214,10 @@ def _echo(parser: _Parser, args: argparse.Namespace) -> Exit:
     host = "127.0.0.1" if args.host is None else args.host
     port = 8765 if args.port is None else args.port
     return echo(host, port, path=args.unix, tls=context)
+
+
+def _sockets(parser: _Parser, args: argparse.Namespace) -> Exit:
+    return show(args.pid, as_json=args.json)
 
 
 def _info(parser: _Parser, args: argparse.Namespace) -> Exit:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import enum
+import os
 import ssl
 import sys
 
 from ..exceptions import InvalidStatus
 from .terminal import inert
 
-__all__ = ["Exit", "complain", "explain"]
+__all__ = ["Exit", "complain", "explain", "forget_output"]
 
 
 class Exit(enum.IntEnum):
     """How a subcommand ended."""
 
     OK = 0
-    FAILED = 1  # could not connect, or could not listen
+    FAILED = 1  # could not connect, could not listen, could not look
     USAGE = 2  # argparse's own number
     ABNORMAL = 3
     INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -40,3 +41,10 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
+
+
+def forget_output() -> None:
+    """Let the last flush at exit go nowhere, rather than fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -7,15 +7,13 @@ blocks and cannot be interrupted everywhere; it waits until each line is taken, 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import threading
 
 from ..asyncio.client import ClientConnection, connect
 from ..core.uri import URI
 from ..exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake
-from . import Exit, complain, explain
+from . import Exit, complain, explain, forget_output
 from .terminal import Screen
 
 __all__ = ["talk"]
@@ -74,7 +72,7 @@ class _Talk:
         except ConnectionClosed:
             pass  # told below
         except OSError:  # nobody reads our output any more, as with ``| head -1``
-            _forget_output()
+            forget_output()
             await ws.close()
             return Exit.OK
         finally:
@@ -139,10 +137,3 @@ class _Talk:
                 await asyncio.sleep(interval)
         except ConnectionClosed:
             pass
-
-
-def _forget_output() -> None:
-    """Let the last flush at exit go nowhere, rather than fail again."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
