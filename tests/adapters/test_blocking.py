@@ -14,7 +14,7 @@ import websock
 import websock.sync
 import websock.sync.server
 from websock.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, KeepaliveTimeout
-from websock.net.stream import Stream
+from websock.net.channel import Channel
 
 from .drivers import Background, until
 from .raw import CLOSE, PING, PONG, TEXT
@@ -53,14 +53,14 @@ def test_many_threads_send_to_a_peer_that_says_nothing(bench: Any, kind: str) ->
 def test_send_that_is_finished_by_another_thread(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket is full at the first attempt and takes all at the second: send must return, and not wait to read."""
     end, raw = bench.raw("sync", "server", "tcp4")
-    original = Stream.send
+    original = Channel.send
     calls = []
 
-    def send(self: Stream, buffers: list[Any]) -> list[Any]:
+    def send(self: Channel, buffers: list[Any]) -> list[Any]:
         calls.append(1)
         return buffers if len(calls) == 1 else original(self, buffers)
 
-    monkeypatch.setattr(Stream, "send", send)
+    monkeypatch.setattr(Channel, "send", send)
     sending = Background(end.send, "message")
     assert raw.recv() == (TEXT, b"message")
     sending.result(2)
@@ -69,16 +69,16 @@ def test_send_that_is_finished_by_another_thread(bench: Any, monkeypatch: pytest
 def test_close_while_another_thread_is_about_to_wait(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket is closed between a sender's look and its wait: ConnectionClosed, and no ValueError of poll."""
     end, raw = bench.raw("sync", "server", "tcp4", close_timeout=0.1)
-    original = Stream.wait
+    original = Channel.wait
     once = threading.Event()
 
-    def wait(self: Stream, *, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
+    def wait(self: Channel, *, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
         if write and not read and not once.is_set():
             once.set()
             Background(end.close).result()
         return original(self, read=read, write=write, timeout=timeout)
 
-    monkeypatch.setattr(Stream, "wait", wait)
+    monkeypatch.setattr(Channel, "wait", wait)
     receiving = Background(end.recv)
     raw.send(PING, b"x")
     assert raw.recv() == (PONG, b"x")

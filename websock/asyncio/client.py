@@ -14,11 +14,11 @@ from ..core.handshake import ClientHandshake
 from ..core.options import OptionKeywords, options_from
 from ..core.protocol import LINGER_TIME
 from ..core.reconnect import backoff, process_exception
-from ..core.tls import client_context
 from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidHandshake, InvalidMessage
 from ..net.asyncio import SocketTransport, can_watch, transport_for
 from ..net.sockets import no_delay, not_connected, resolve
+from ..net.tls import client_context
 from ..typing import Data, HeadersLike, LoggerLike
 from ..version import USER_AGENT
 from .connection import Connection, check_callback

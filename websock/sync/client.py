@@ -11,11 +11,11 @@ from typing import Any, Unpack
 from ..core.endpoint import default_logger
 from ..core.handshake import ClientHandshake
 from ..core.options import OptionKeywords, options_from
-from ..core.tls import TLS, client_context
 from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidMessage
+from ..net.channel import Channel
 from ..net.sockets import connect_tcp, connect_unix, no_delay
-from ..net.stream import Stream
+from ..net.tls import TLS, client_context
 from ..typing import HeadersLike, LoggerLike
 from ..version import USER_AGENT
 from .connection import Connection
@@ -97,7 +97,7 @@ def connect(
             sock = connect_tcp(host or address.host, address.port if port is None else port, timeout=timeout)
     else:
         no_delay(sock)
-    stream = Stream(sock)
+    stream = Channel(sock)
     try:
         wire = Wire(stream, deadline)
         if context is not None:

@@ -21,9 +21,9 @@ from ..core.broadcast import Broadcast, to_all
 from ..core.endpoint import Endpoint, code_for, converted
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
-from ..core.tls import TLS
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
-from ..net.stream import Stream, wait_writable
+from ..net.channel import Channel, wait_writable
+from ..net.tls import TLS
 from ..spec import CloseCode
 from ..typing import Buffer, Data, LoggerLike
 
@@ -53,7 +53,7 @@ class Connection(Endpoint):
         "local_address", "logger", "remote_address", "request", "response",
     )  # fmt: skip
 
-    def __init__(self, logger: LoggerLike, stream: Stream, tls: TLS | None = None) -> None:
+    def __init__(self, logger: LoggerLike, stream: Channel, tls: TLS | None = None) -> None:
         super().__init__(logger)
         self._stream = stream
         self._tls = tls

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from ..core.tls import TLS
-from ..net.stream import Stream
+from ..net.channel import Channel
+from ..net.tls import TLS
 from ..typing import Buffer
 
 __all__ = ["Wire"]
@@ -29,7 +29,7 @@ class Wire:
         deadline: of ``time.monotonic()``; None for none.
     """
 
-    def __init__(self, stream: Stream, deadline: float | None) -> None:
+    def __init__(self, stream: Channel, deadline: float | None) -> None:
         self.stream = stream
         self.tls: TLS | None = None
         self._deadline = deadline

@@ -16,11 +16,11 @@ from ..core.handshake import ServerHandshake
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
-from ..core.tls import TLS
 from ..exceptions import InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
+from ..net.channel import Channel
 from ..net.sockets import BACK_OFF, FULL, listen_tcp, listen_unix, no_delay
-from ..net.stream import Stream
+from ..net.tls import TLS
 from ..spec import CloseCode
 from ..typing import LoggerLike
 from ..version import SERVER
@@ -279,7 +279,7 @@ class _Session:
     def __init__(self, server: Server, sock: socket.socket, address: Any) -> None:
         timeout = server.service.options.open_timeout
         self._server = server
-        self._stream = Stream(sock)
+        self._stream = Channel(sock)
         self._peer = address
         self._wire = Wire(self._stream, None if timeout is None else time.monotonic() + timeout)
         self._lock = threading.Lock()  # guards the moment in which the opening handshake is answered

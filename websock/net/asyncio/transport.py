@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, cast
 
 from ...typing import Buffer
-from ..stream import GATHER, after
+from ..channel import GATHER, after
 
 __all__ = ["SelfReading", "SocketTransport"]
 

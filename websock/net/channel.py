@@ -9,13 +9,13 @@ from typing import Final
 
 from ..typing import Buffer
 
-__all__ = ["Stream", "wait_writable"]
+__all__ = ["GATHER", "Channel", "after", "wait_for", "wait_writable"]
 
 READ_SIZE: Final = 2**16
 GATHER: Final = 64  # buffers in one system call; every system allows more
 
 
-class Stream:
+class Channel:
     """A non-blocking stream socket.
 
     Several threads may wait and write; who reads and who writes is for the caller to decide. `shutdown` wakes all.
@@ -34,7 +34,7 @@ class Stream:
         Returns which of both it is; neither when time ran out. A closed socket can be both: trying tells.
         """
         try:
-            return _wait(self.sock, read, write, timeout)
+            return wait_for(self.sock, read, write, timeout)
         except (ValueError, OSError):  # another thread has closed it
             return read, write
 
@@ -106,7 +106,7 @@ def after(buffers: list[Buffer], sent: int) -> list[Buffer]:
     return []
 
 
-def wait_writable(streams: list[Stream], timeout: float) -> None:
+def wait_writable(streams: list[Channel], timeout: float) -> None:
     """Wait until one of `streams` can be written, for `timeout` seconds at most. A closed one counts as that."""
     with selectors.DefaultSelector() as selector:
         for stream in streams:
@@ -119,7 +119,7 @@ def wait_writable(streams: list[Stream], timeout: float) -> None:
 
 if hasattr(select, "poll"):
 
-    def _wait(sock: socket.socket, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
+    def wait_for(sock: socket.socket, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
         poll = select.poll()
         poll.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         # poll counts milliseconds: rounded up, so that it does not return just before the deadline.
@@ -136,7 +136,7 @@ if hasattr(select, "poll"):
 
 else:  # Windows
 
-    def _wait(sock: socket.socket, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
+    def wait_for(sock: socket.socket, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
         readable, writable, broken = select.select(
             [sock] if read else [], [sock] if write else [], [sock], None if timeout is None else max(0.0, timeout)
         )

@@ -1,6 +1,6 @@
-"""TLS as a phase over memory buffers: ciphertext in, plaintext out, and the other way round.
+"""TLS over memory buffers: ciphertext in, plaintext out, and the other way round.
 
-This lets the blocking adapter read in one thread and write in another: all calls on the TLS object are made under one
+This lets a blocking program read in one thread and write in another: all calls on the TLS object are made under one
 lock, none of which does I/O. (CPython's SSLSocket is not safe for that.)
 """
 
@@ -103,16 +103,20 @@ class TLS:
             pass
 
 
-def client_context(secure: bool, ssl_option: ssl.SSLContext | bool | None) -> ssl.SSLContext | None:
+def client_context(secure: bool, given: ssl.SSLContext | bool | None) -> ssl.SSLContext | None:
     """The TLS settings of a client: its own, or the default ones, which verify the server's certificate.
+
+    Args:
+        secure: whether the address is one with TLS.
+        given: settings; True or None for the default ones.
 
     Raises:
         ValueError: TLS settings for an address without TLS, or none for one with it.
     """
     if not secure:
-        if ssl_option:
-            raise ValueError("ssl= goes with a wss:// address")
+        if given:
+            raise ValueError("TLS settings (ssl=) go with an address that has TLS, such as wss://")
         return None
-    if ssl_option is False:
-        raise ValueError("ssl=False doesn't go with a wss:// address")
-    return ssl_option if isinstance(ssl_option, ssl.SSLContext) else ssl.create_default_context()
+    if given is False:
+        raise ValueError("an address that has TLS, such as wss://, doesn't go with ssl=False")
+    return given if isinstance(given, ssl.SSLContext) else ssl.create_default_context()
