@@ -62,8 +62,8 @@ class Address:
             raise ValueError(f"a port is a number from 0 to 65535, not {self.port!r}")
         if self.scheme == "fd" and (type(self.fd) is not int or self.fd < 0):
             raise ValueError(f"a descriptor is a number from 0, not {self.fd!r}")
-        if "\0" in self.host or "\0" in self.path[1:]:
-            raise ValueError("an address has no NUL in it")
+        if "\0" in self.host or ("\0" in self.path and not self.path.startswith("\0")):
+            raise ValueError("an address has no NUL in it")  # but for abstract names, which some pad with them
 
     @classmethod
     def parse(cls, text: str | Self) -> Self:
@@ -187,7 +187,7 @@ class Address:
         if self.is_unix:
             if self.path.startswith("\0"):
                 return f"{self.scheme}:@{self.path[1:]}"
-            return f"{self.scheme}:{'//' if self.path.startswith('/') else ''}{self.path}"
+            return f"{self.scheme}:{'//' if self.path[:1] == '/' else './' if self.path[:1] == '@' else ''}{self.path}"
         host = self.host or "*"
         if ":" in host and self.scheme != "bluetooth":
             host = f"[{host}{'%' if self.scope else ''}{self.scope}]"
@@ -245,8 +245,13 @@ def _path(text: str, rest: str, start: int) -> str:
     if not rest or rest == "@":
         raise AddressError(text, "a path, or @ and a name, follows", start)
     path = "\0" + rest[1:] if rest.startswith("@") else rest
-    if len(os.fsencode(path)) > _MOST_PATH:
-        raise AddressError(text, f"a path has at most {_MOST_PATH} octets, not {len(os.fsencode(path))}", start)
+    try:
+        length = len(os.fsencode(path))
+    except UnicodeEncodeError as error:
+        at = len(text) - len(path) + error.start
+        raise AddressError(text, "the file system's encoding does not have it", at) from None
+    if length > _MOST_PATH:
+        raise AddressError(text, f"a path has at most {_MOST_PATH} octets, not {length}", start)
     return path
 
 
@@ -261,6 +266,9 @@ def _check_host(text: str, host: str, start: int) -> None:
         except ValueError:
             raise AddressError(text, "not an IPv4 address", start) from None
         return
+    for index, character in enumerate(host):
+        if character.isspace():
+            raise AddressError(text, f"{character!r} in it", start + index)
     at = start
     name = host.removesuffix(".")
     if len(name) > 253:

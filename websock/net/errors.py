@@ -86,6 +86,8 @@ def explain(error: OSError, doing: str, where: object, *, holder: str | None = N
     Returns:
         an error of the same class, with the same ``errno``.
     """
+    if isinstance(error, (ClosedError, NotOnThisSystem)):
+        return error  # these have said it
     text = f"can't {doing} {where}"
     if isinstance(error, TimeoutError) and error.errno is None:
         return TimeoutError(errno.ETIMEDOUT, f"{text}: timed out")

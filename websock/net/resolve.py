@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import sys
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
@@ -107,7 +108,8 @@ def _ask(address: Address, passive: bool, family: int) -> list[Target]:
 
 
 def _unix(address: Address) -> Target:
-    if not hasattr(socket, "AF_UNIX"):
+    abstract = address.path.startswith("\0")
+    if not hasattr(socket, "AF_UNIX") or (abstract and sys.platform != "linux"):
         raise NotOnThisSystem(str(address))
     return Target(socket.AF_UNIX, address.kind, 0, address.path)
 
