@@ -1,0 +1,83 @@
+"""Errors say what was tried, where, and what it means, and stay what they were."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+
+import pytest
+
+from websock.net.address import Address
+from websock.net.errors import AddressError, BusyError, ClosedError, NotOnThisSystem, explain
+
+WHERE = Address.parse("tcp://127.0.0.1:80")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "doing", "said"),
+    [
+        (errno.ECONNREFUSED, ConnectionRefusedError, "connect to", "nothing listens there"),
+        (errno.ETIMEDOUT, TimeoutError, "connect to", "no answer"),
+        (errno.EHOSTUNREACH, OSError, "connect to", "no way to that host"),
+        (errno.ENETUNREACH, OSError, "connect to", "no way to that network"),
+        (errno.EADDRNOTAVAIL, OSError, "connect to", "no local port is left"),
+        (errno.EADDRNOTAVAIL, OSError, "listen on", "no network interface here"),
+        (errno.EADDRINUSE, OSError, "listen on", "another socket has it"),
+        (errno.EACCES, PermissionError, "listen on", "ports below 1024"),
+        (errno.EPERM, PermissionError, "send to", "needs privileges"),
+        (errno.EMFILE, OSError, "open a socket for", "ulimit -n"),
+        (errno.ENFILE, OSError, "open a socket for", "the system has too many"),
+        (errno.ENOBUFS, OSError, "send to", "no buffers"),
+        (errno.ENOMEM, OSError, "send to", "no memory"),
+        (errno.ENODEV, OSError, "bind", "no such network interface"),
+        (errno.EAFNOSUPPORT, OSError, "open a socket for", "does not have that kind of address"),
+        (errno.ENOENT, FileNotFoundError, "connect to", "no such file"),
+        (errno.ENOTDIR, NotADirectoryError, "connect to", "no such directory"),
+        (errno.ECONNRESET, ConnectionResetError, "receive from", "Connection reset by peer"),
+        (errno.EPIPE, BrokenPipeError, "send to", "Broken pipe"),
+    ],
+)
+def test_an_error_of_the_system(number: int, kind: type[OSError], doing: str, said: str) -> None:
+    error = explain(OSError(number, "as the system says"), doing, WHERE)
+    assert type(error) is kind
+    assert error.errno == number
+    assert str(error).startswith(f"[Errno {number}] can't {doing} {WHERE}: as the system says")
+    assert said in str(explain(OSError(number, None), doing, WHERE))
+
+
+def test_who_has_it() -> None:
+    error = OSError(errno.EADDRINUSE, "Address in use")
+    text = f"can't listen on {WHERE}: Address in use (nginx (pid 7) has it)"
+    assert explain(error, "listen on", WHERE, holder="nginx (pid 7)").strerror == text
+
+
+def test_errors_without_a_number() -> None:
+    timeout = explain(TimeoutError(), "connect to", WHERE)
+    assert (type(timeout), timeout.errno) == (TimeoutError, errno.ETIMEDOUT)
+    assert timeout.strerror == f"can't connect to {WHERE}: timed out"
+    path = explain(OSError("AF_UNIX path too long"), "bind", WHERE)
+    assert (type(path), path.errno, str(path)) == (OSError, None, f"can't bind {WHERE}: AF_UNIX path too long")
+
+
+def test_errors_of_other_modules_keep_their_numbers() -> None:
+    name = explain(socket.gaierror(socket.EAI_NONAME, "Name not known"), "resolve", WHERE)
+    assert (type(name), name.errno) == (socket.gaierror, socket.EAI_NONAME)
+    assert name.strerror == f"can't resolve {WHERE}: Name not known"
+    tls = explain(ssl.SSLError(1, "[SSL] wrong"), "connect to", WHERE)
+    assert (type(tls), tls.errno) == (ssl.SSLError, 1)
+    assert str(WHERE) in str(tls)
+
+
+def test_our_own_have_said_it() -> None:
+    for error in (NotOnThisSystem("mark"), ClosedError("the stream")):
+        assert explain(error, "set it on", WHERE) is error
+
+
+def test_what_they_are() -> None:
+    assert issubclass(AddressError, ValueError)
+    assert issubclass(BusyError, RuntimeError)
+    assert NotOnThisSystem("mark").errno == errno.EOPNOTSUPP
+    assert "mark: not on this system" in str(NotOnThisSystem("mark"))
+    assert ClosedError().errno == errno.EBADF
+    assert "the socket is closed" in str(ClosedError())
