@@ -115,11 +115,14 @@ class SocketOptions:
         object.__setattr__(self, "optional", frozenset(self.optional))
         for name in self.optional:
             if name not in _OPTIONS:
-                near = difflib.get_close_matches(str(name), _OPTIONS, 1)
+                near = difflib.get_close_matches(name, _OPTIONS, 1) if isinstance(name, str) else ()
                 raise ValueError(f"optional: there is no option {name!r}{f'; is it {near[0]!r}?' if near else ''}")
         values = {name: getattr(self, name) for name in _OPTIONS}
-        if values["keepalive"] is None and any(values[f"keepalive_{name}"] for name in ("idle", "interval", "count")):
-            values["keepalive"] = True
+        if values["keepalive"] is None:
+            times = {f"keepalive_{name}" for name in ("idle", "interval", "count") if values[f"keepalive_{name}"]}
+            values["keepalive"] = True if times else None
+            if times and times <= self.optional:
+                object.__setattr__(self, "optional", self.optional | {"keepalive"})
         if self.tos is not None:
             values["dscp"] = None  # it is in it
         given = tuple((name, value) for name, value in values.items() if value is not None)
@@ -344,7 +347,7 @@ def _interface(sock: socket.socket, interface: str | int) -> bytes | int:
     if sock.family == socket.AF_INET6:
         return interface_index(interface)
     with contextlib.suppress(OSError, TypeError):
-        return socket.inet_aton(interface)  # type: ignore[arg-type]  # an index is a TypeError, which goes on below
+        return socket.inet_pton(socket.AF_INET, interface)  # type: ignore[arg-type]  # an index is a TypeError, which goes on below
     return struct.pack("@4s4si", b"", b"", interface_index(interface))
 
 
@@ -444,12 +447,12 @@ _OPTIONS: Final[dict[str, _Option]] = {
         lambda seconds: round(seconds * 1000),
         lambda milliseconds: milliseconds / 1000 or None,
     ),
-    "keepalive": _Option(("SOL_SOCKET SO_KEEPALIVE",), _stream, _flag, _INHERITED, int, bool),
     "keepalive_idle": _Option(
         ("IPPROTO_TCP TCP_KEEPIDLE|TCP_KEEPALIVE",), _tcp, _number(1, 32767, "seconds"), _INHERITED
     ),
     "keepalive_interval": _Option(("IPPROTO_TCP TCP_KEEPINTVL",), _tcp, _number(1, 32767, "seconds"), _INHERITED),
     "keepalive_count": _Option(("IPPROTO_TCP TCP_KEEPCNT",), _tcp, _number(1, 127, "probes"), _INHERITED),
+    "keepalive": _Option(("SOL_SOCKET SO_KEEPALIVE",), _stream, _flag, _INHERITED, int, bool),
     "linger": _Option(
         ("SOL_SOCKET SO_LINGER",),
         _stream,
