@@ -84,6 +84,7 @@ typedef struct {
     PyObject *loop, *callback, *context, *cancelled;
     char blocking;
     char scheduled; /* a task was told, and has not run yet */
+    char yielded;   /* it is being awaited, and the task has it */
 } Waiter;
 extern PyTypeObject WaiterType;
 int waiter_wake(Waiter *self);

@@ -237,6 +237,21 @@ static PyObject *waiter_wake_soon(Waiter *self, PyObject *Py_UNUSED(unused)) {
     Py_RETURN_NONE;
 }
 
+/* It is its own iterator for await, since one task at a time waits: no object is made for each time. */
+
+static PyObject *waiter_await(Waiter *self) {
+    self->yielded = 0;
+    return Py_NewRef((PyObject *)self);
+}
+
+static PyObject *waiter_next(Waiter *self) {
+    if (self->yielded) return NULL;
+    self->yielded = self->blocking = 1;
+    return Py_NewRef((PyObject *)self);
+}
+
+static PyAsyncMethods waiter_async = {.am_await = (unaryfunc)waiter_await};
+
 static PyObject *waiter_get_loop(Waiter *self, PyObject *Py_UNUSED(unused)) {
     if (self->loop == NULL) {
         PyErr_SetString(PyExc_AttributeError, "the waiter is not initialized");
@@ -367,6 +382,8 @@ PyTypeObject WaiterType = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
     .tp_init = (initproc)waiter_init,
+    .tp_as_async = &waiter_async,
+    .tp_iternext = (iternextfunc)waiter_next,
     .tp_dealloc = (destructor)waiter_dealloc,
     .tp_traverse = (traverseproc)waiter_traverse,
     .tp_clear = (inquiry)waiter_clear,

@@ -8,14 +8,9 @@ import ssl
 from typing import Any
 
 from .tls import TLSTransport
-from .transport import SocketTransport
+from .transport import SocketTransport, can_watch
 
 __all__ = ["SocketTransport", "TLSTransport", "can_watch", "transport_for"]
-
-
-def can_watch(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop tells when a socket is ready, which our transports need; Windows' proactor does not."""
-    return type(loop).add_reader is not asyncio.AbstractEventLoop.add_reader
 
 
 def transport_for(

@@ -16,10 +16,15 @@ from typing import Any, Final, Protocol, cast
 from ...typing import Buffer
 from ..channel import GATHER, after
 
-__all__ = ["SelfReading", "SocketTransport"]
+__all__ = ["SelfReading", "SocketTransport", "can_watch"]
 
 READ_SIZE: Final = 2**16  # octets of one read for a protocol that has no buffer
 HIGH: Final = 2**16  # octets that may wait before the protocol is paused; its own wish comes with the limits
+
+
+def can_watch(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop tells when a socket is ready, which our transports need; Windows' proactor does not."""
+    return type(loop).add_reader is not asyncio.AbstractEventLoop.add_reader
 
 
 class SelfReading(Protocol):
@@ -319,6 +324,9 @@ class SocketTransport(asyncio.Transport):
         if not high >= low >= 0:
             raise ValueError(f"high ({high}) must be at least low ({low}), and low at least 0")
         self._high, self._low = high, low
+        if self._size > high and not self._limit:
+            self._limit = True
+            self._protocol.pause_writing()
 
     # Ending.
 

@@ -1,0 +1,63 @@
+"""Connecting: `connect`."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from ..address import Address
+from ..errors import explain
+from ..options import SocketOptions
+from ..sockets import take_over
+from ..tls import client_context
+from .race import connected
+from .stream import Stream
+
+__all__ = ["connect"]
+
+_DEFAULTS = SocketOptions()
+
+
+async def connect(
+    address: str | Address,
+    *,
+    options: SocketOptions | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109 - as for blocking streams
+    tls: ssl.SSLContext | bool | None = None,
+    server_hostname: str | None = None,
+    local: str | Address | None = None,
+) -> Stream:
+    """A stream to an address; of a host with several, to the first that answers (happy eyeballs, RFC 8305).
+
+    Args:
+        address: see `Address`; ``fd://`` is a connected socket to take over.
+        options: of the socket.
+        timeout: seconds for all of it: the name service, the connection, the TLS handshake. None: for ever.
+        tls: settings, or True for the default ones, which verify the peer; ``tls://`` is True by itself.
+        server_hostname: the name that the certificate must have, when it is not the address's.
+        local: the address of our end.
+
+    Raises:
+        AddressError: no address.
+        OSError: no connection; the message names the address and what to do.
+        TimeoutError: it took longer than `timeout`.
+        ssl.SSLError: the TLS handshake failed; ``ssl.SSLCertVerificationError``: the peer is not who it should be.
+        TypeError, ValueError: an option does not fit it.
+    """
+    address = Address.parse(address)
+    own = None if local is None else Address.parse(local)
+    context = client_context(address.secure, tls)
+    try:
+        async with asyncio.timeout(timeout):
+            if address.scheme == "fd":
+                sock = take_over(address, options, state="connected")
+            else:
+                sock = await connected(address, options or _DEFAULTS, local=own)
+            if context is None:
+                return Stream(sock)
+            name = server_hostname or address.host or "localhost"
+            return await Stream.secured(sock, context, server_hostname=name)
+    except TimeoutError as error:
+        if error.errno is not None:
+            raise  # the system's, with words around it
+        raise explain(error, "connect to", address) from None

@@ -1,0 +1,169 @@
+"""What the event loop holds of a `Stream`: the protocol of its transport.
+
+The stream itself is its user's, so that one that nobody has any more is noticed, though the loop watches its socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import socket
+from typing import Any, Final
+
+from ..errors import ClosedError
+from .transport import SocketTransport
+from .waiter import Waiter
+
+__all__ = ["Link"]
+
+_TRIES: Final = 16  # reads without a turn of the loop when data came before anybody asked; then others have theirs
+_FOR_EVER: Final = 2**62
+_HIGH: Final = 2**16  # octets that are decrypted and not taken before reading pauses
+
+
+class Link(asyncio.Protocol):
+    """See above. A plain socket is read by the task that receives: the kernel keeps what nobody has asked for yet.
+
+    With TLS, what is decrypted comes here; `held` has it. What a cancelled receive had taken goes there too.
+    """
+
+    __slots__ = (
+        "_reading_paused", "_watching", "drained", "ended", "error", "full", "held", "loop", "lost", "made", "secure",
+        "shut", "size", "sock", "transport", "tries", "unwatched", "waiter",
+    )  # fmt: skip
+
+    transport: SocketTransport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, secure: bool) -> None:
+        self.loop = loop
+        self.sock = sock
+        self.secure = secure
+        self.waiter = Waiter(loop)  # of the task that receives
+        self.tries = 0  # reads that are worth trying before the loop says that the socket is readable
+        self.unwatched = False  # the loop does not tell any more
+        self.held: collections.deque[bytes] = collections.deque()
+        self.size = 0  # octets of that
+        self.full = False  # what is sent has to wait
+        self.drained: asyncio.Future[None] | None = None  # of the task that sends and waits
+        self.ended: asyncio.Future[None] | None = None  # of those that wait for the end
+        self.made: asyncio.Future[None] | None = None  # of the TLS handshake
+        self.shut: OSError | None = None  # why nothing can be sent
+        self.error: OSError | None = None  # why nothing can be received
+        self.lost = False
+        self._reading_paused = False
+        self._watching = False
+
+    # Reading.
+
+    def socket_readable(self) -> None:
+        waiter = self.waiter
+        if waiter.waiting:
+            waiter.wake()
+        else:
+            self.tries = _TRIES
+            self.unwatched = True
+            self.transport.stop_watching()
+
+    def watch(self) -> None:
+        """Let the loop tell again when there is something to read."""
+        self.unwatched = False
+        self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self.held.append(data)
+        self.size += len(data)
+        self.waiter.wake()
+        if self.size > _HIGH:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self.tries = _FOR_EVER
+        self.waiter.wake()
+        return True  # our direction may go on
+
+    def keep(self, data: bytes) -> None:
+        """Put back what was taken first."""
+        self.held.appendleft(data)
+        self.size += len(data)
+
+    def take(self, size: int) -> bytes:
+        """From what is held, at most `size` octets, and at most what came at a time.
+
+        Raises:
+            BlockingIOError: nothing is here.
+        """
+        if not self.held:
+            if self.tries:
+                return b""
+            raise BlockingIOError
+        data = self.held.popleft()
+        if len(data) > size:
+            self.held.appendleft(data[size:])
+            data = data[:size]
+        self.size -= len(data)
+        if self._reading_paused and self.size <= _HIGH:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        return data
+
+    def take_into(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.take(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    # Writing.
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Wake the task that waits to send."""
+        if self.drained is not None and not self.drained.done():
+            self.drained.set_result(None)
+
+    def watch_writable(self) -> None:
+        """Wake the task that waits to send when the socket takes something; the transport has nothing to write."""
+        self.loop.add_writer(self.sock, self.go_on)
+        self._watching = True
+
+    def unwatch_writable(self) -> None:
+        if self._watching:
+            self._watching = False
+            self.loop.remove_writer(self.sock)
+
+    # The beginning and the end.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.made is not None and not self.made.done():
+            self.made.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.unwatch_writable()  # the descriptor is another's soon
+        self.end(exc if isinstance(exc, OSError) else ClosedError("the stream"))
+        if self.made is not None and not self.made.done():
+            self.made.set_exception(exc or ConnectionResetError("the peer ended the TLS handshake"))
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
+
+    def end(self, error: OSError) -> None:
+        """From now on whoever receives or sends gets that error; the first one stays."""
+        if self.error is None:
+            self.error = error
+        if self.shut is None or not isinstance(self.shut, ClosedError):
+            self.shut = self.error
+        self.waiter.wake()
+        self.go_on()
+
+    async def wait_ended(self) -> None:
+        """Wait until the socket is closed."""
+        if not self.lost:
+            if self.ended is None:
+                self.ended = self.loop.create_future()
+            await asyncio.shield(self.ended)
