@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import socket
 import sys
 from collections.abc import Iterable
@@ -117,10 +116,12 @@ def _unix(address: Address) -> Target:
 def _descriptor(address: Address) -> Target:
     """Family and kind of a descriptor that stays whose it is."""
     try:
-        with socket.socket(fileno=os.dup(address.fd)) as sock:
-            return Target(sock.family, sock.type, sock.proto, address.fd)
+        sock = socket.socket(fileno=address.fd)
     except OSError as error:
         raise explain(error, "use", address) from None
+    target = Target(sock.family, sock.type, sock.proto, address.fd)
+    sock.detach()
+    return target
 
 
 def _probed(address: Address, family: int | None, sockaddr: Any) -> Target:
