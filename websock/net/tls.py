@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ..typing import Buffer
 
-__all__ = ["TLS", "client_context"]
+__all__ = ["TLS", "client_context", "explain_tls"]
 
 _CHUNK = 65536
 
@@ -120,3 +120,13 @@ def client_context(secure: bool, given: ssl.SSLContext | bool | None) -> ssl.SSL
     if given is False:
         raise ValueError("an address that has TLS, such as wss://, doesn't go with ssl=False")
     return given if isinstance(given, ssl.SSLContext) else ssl.create_default_context()
+
+
+def explain_tls(error: ssl.SSLError, doing: str, where: object) -> ssl.SSLError:
+    """As `explain`, for what OpenSSL says: its numbers are not the system's, and it tells more than a text."""
+    text = getattr(error, "verify_message", "") or error.strerror or str(error)
+    explained = type(error)(error.errno, f"can't {doing} {where}: {text}")
+    for name in ("library", "reason", "verify_code", "verify_message"):
+        if hasattr(error, name):
+            setattr(explained, name, getattr(error, name))
+    return explained
