@@ -82,6 +82,7 @@ int queue_full(Queue *self);
 typedef struct {
     PyObject_HEAD
     PyObject *loop, *callback, *context, *cancelled;
+    PyObject *idle; /* called by wake when no task waits; NULL for nothing */
     char blocking;
     char scheduled; /* a task was told, and has not run yet */
     char yielded;   /* it is being awaited, and the task has it */

@@ -221,6 +221,11 @@ int waiter_wake(Waiter *self) {
 }
 
 static PyObject *waiter_wake_py(Waiter *self, PyObject *Py_UNUSED(unused)) {
+    if (self->callback == NULL && self->idle != NULL && self->idle != Py_None) {
+        PyObject *idle = Py_NewRef(self->idle), *result = PyObject_CallNoArgs(idle);
+        Py_DECREF(idle);
+        return result;
+    }
     if (waiter_wake(self) < 0) return NULL;
     Py_RETURN_NONE;
 }
@@ -334,6 +339,7 @@ static int waiter_traverse(Waiter *self, visitproc visit, void *arg) {
     Py_VISIT(self->callback);
     Py_VISIT(self->context);
     Py_VISIT(self->cancelled);
+    Py_VISIT(self->idle);
     return 0;
 }
 
@@ -341,6 +347,7 @@ static int waiter_clear(Waiter *self) {
     forget_callback(self);
     Py_CLEAR(self->loop);
     Py_CLEAR(self->cancelled);
+    Py_CLEAR(self->idle);
     return 0;
 }
 
@@ -365,6 +372,7 @@ static PyMethodDef waiter_methods[] = {
 };
 
 static PyMemberDef waiter_members[] = {
+    {"idle", T_OBJECT, offsetof(Waiter, idle), 0, "called by wake when no task waits"},
     {"_asyncio_future_blocking", T_BOOL, offsetof(Waiter, blocking), 0, NULL},
     {"scheduled", T_BOOL, offsetof(Waiter, scheduled), READONLY, "a task was told, and has not run yet"},
     {NULL},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..errors import ClosedError
@@ -28,19 +29,22 @@ class Link(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_reading_paused", "_watching", "drained", "ended", "error", "full", "held", "loop", "lost", "made", "secure",
-        "shut", "size", "sock", "transport", "tries", "unwatched", "waiter",
+        "_reading_paused", "_watching", "calm", "direct", "drained", "ended", "error", "full", "held", "loop",
+        "lost", "made", "secure", "shut", "size", "sock", "socket_readable", "transport", "tries",
+        "unwatched", "waiter",
     )  # fmt: skip
 
     transport: SocketTransport
+    waiter: Waiter  # of the task that receives
+    socket_readable: Callable[[], None]
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, secure: bool) -> None:
         self.loop = loop
         self.sock = sock
         self.secure = secure
-        self.waiter = Waiter(loop)  # of the task that receives
         self.tries = 0  # reads that are worth trying before the loop says that the socket is readable
         self.unwatched = False  # the loop does not tell any more
+        self.calm = False  # nothing is here and nobody receives: who comes now has to wait, and for the socket alone
         self.held: collections.deque[bytes] = collections.deque()
         self.size = 0  # octets of that
         self.full = False  # what is sent has to wait
@@ -48,21 +52,32 @@ class Link(asyncio.Protocol):
         self.ended: asyncio.Future[None] | None = None  # of those that wait for the end
         self.made: asyncio.Future[None] | None = None  # of the TLS handshake
         self.shut: OSError | None = None  # why nothing can be sent
+        self.direct = False  # what is sent goes to the socket itself when nothing waits in front of it
         self.error: OSError | None = None  # why nothing can be received
         self.lost = False
         self._reading_paused = False
         self._watching = False
+        self._new_waiter()
 
     # Reading.
 
-    def socket_readable(self) -> None:
-        waiter = self.waiter
-        if waiter.waiting:
-            waiter.wake()
-        else:
-            self.tries = _TRIES
-            self.unwatched = True
-            self.transport.stop_watching()
+    def _nobody_asks(self) -> None:
+        """Something came that no task waits for: it stays with the kernel, and the loop need not tell it again."""
+        self.calm = False
+        self.tries = _TRIES
+        self.unwatched = True
+        self.transport.stop_watching()
+
+    def renew_waiter(self) -> None:
+        """The old one still belongs to a task that was cancelled, and has not seen it."""
+        self._new_waiter()
+        self.transport.set_protocol(self)  # which wakes the new one then
+
+    def _new_waiter(self) -> None:
+        self.waiter = Waiter(self.loop)
+        if not self.secure:
+            self.waiter.idle = self._nobody_asks
+        self.socket_readable = self.waiter.wake  # straight away: it is called for every message
 
     def watch(self) -> None:
         """Let the loop tell again when there is something to read."""
@@ -78,12 +93,14 @@ class Link(asyncio.Protocol):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
+        self.calm = False
         self.tries = _FOR_EVER
         self.waiter.wake()
         return True  # our direction may go on
 
     def keep(self, data: bytes) -> None:
         """Put back what was taken first."""
+        self.calm = False
         self.held.appendleft(data)
         self.size += len(data)
 
@@ -146,6 +163,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self.unwatch_writable()  # the descriptor is another's soon
+        self.waiter.idle = None  # which refers to us
         self.end(exc if isinstance(exc, OSError) else ClosedError("the stream"))
         if self.made is not None and not self.made.done():
             self.made.set_exception(exc or ConnectionResetError("the peer ended the TLS handshake"))
@@ -154,12 +172,19 @@ class Link(asyncio.Protocol):
 
     def end(self, error: OSError) -> None:
         """From now on whoever receives or sends gets that error; the first one stays."""
+        self.calm = False
         if self.error is None:
             self.error = error
         if self.shut is None or not isinstance(self.shut, ClosedError):
-            self.shut = self.error
-        self.waiter.wake()
+            self.shut_down(self.error)
+        if self.waiter.waiting:
+            self.waiter.wake()
         self.go_on()
+
+    def shut_down(self, error: OSError) -> None:
+        """From now on whoever sends gets that error."""
+        self.shut = error
+        self.direct = False
 
     async def wait_ended(self) -> None:
         """Wait until the socket is closed."""

@@ -27,7 +27,6 @@ from ..unix import Credentials, peer_credentials, receive_fds, send_fds
 from .link import Link
 from .tls import TLSTransport
 from .transport import SocketTransport, can_watch
-from .waiter import Waiter
 
 __all__ = ["RECEIVE_SIZE", "Stream", "secured"]
 
@@ -67,8 +66,9 @@ class Stream:
             raise NotOnThisSystem("streams in Windows' proactor event loop")
         sock.setblocking(False)
         self._sock = sock
-        self._link = Link(loop, sock, secure)
         self._packets = sock.type == getattr(socket, "SOCK_SEQPACKET", None)
+        self._link = Link(loop, sock, secure)
+        self._link.direct = not (secure or self._packets)
         self._recv = functools.partial(_whole_packet, sock) if self._packets else sock.recv
         self._local: Address | None = None
         self._remote = remote
@@ -232,9 +232,20 @@ class Stream:
             OSError: the connection is broken; the message names the peer. ``errno.EMSGSIZE`` is for a packet that was
                 longer, the rest of which is lost.
         """
+        link = self._link
+        if link.calm and max_size > 0:  # as _receive, without its questions: this runs for every message
+            link.calm = False
+            await link.waiter
+            if link.error is None:
+                try:
+                    data = self._recv(max_size)
+                except OSError:
+                    data = b""  # _receive finds out
+                if data:
+                    link.calm = True
+                    return data
         if max_size < 1:
             raise ValueError(f"max_size is at least 1, not {max_size}")
-        link = self._link
         if link.held:
             return self._held(link.take, max_size)
         return await self._receive(link.take if link.secure else self._recv, max_size)
@@ -311,8 +322,9 @@ class Stream:
                 if link.unwatched:
                     link.watch()
                 if link.waiter.scheduled:  # it still belongs to a task that was cancelled, and has not seen it
-                    link.waiter = Waiter(link.loop)
+                    link.renew_waiter()
                 await link.waiter
+                link.calm = not (link.secure or self._packets)
                 if link.error is not None and not link.held:
                     raise self._failed(link.error, "receive from")
             try:
@@ -341,18 +353,18 @@ class Stream:
             BusyError: another task sends.
         """
         link = self._link
-        if (
-            link.shut is None
-            and link.drained is None
-            and not link.full
-            and type(data) is bytes
-            and not self._packets
-            and (len(data) <= _PIECE or not link.secure)
-        ):
-            self._transport.write(data)
-            if not link.full and not self._transport.is_closing():
+        if link.direct and link.drained is None and type(data) is bytes and self._transport._pending is None:
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._break(error)
+                raise self._failed(error, "send to") from None
+            if sent == len(data):
                 return
-            data = b""  # it is written
+            self._transport.queue(memoryview(data)[sent:])
+            data = b""
         await self._send([memoryview(data).cast("B")])
 
     async def send_buffers(self, buffers: Iterable[Buffer]) -> None:
@@ -449,7 +461,7 @@ class Stream:
         if link.shut is None:
             if link.drained is not None:
                 raise _busy("send")
-            link.shut = ClosedError(f"our direction of {self._spelled()}")
+            link.shut_down(ClosedError(f"our direction of {self._spelled()}"))
             self._transport.write_eof()
 
     async def send_file(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
@@ -489,7 +501,7 @@ class Stream:
                     await asyncio.sleep(0)
         except asyncio.CancelledError:
             if total and link.shut is None:
-                link.shut = ClosedError(f"{self._spelled()}: it was cancelled within a file: our direction")
+                link.shut_down(ClosedError(f"{self._spelled()}: it was cancelled within a file: our direction"))
             raise
         finally:
             if file.seekable():

@@ -21,7 +21,7 @@ class Waiter:
     the one that asyncio documents for future-like objects, and is the same for C and Python tasks and for uvloop.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop", "scheduled")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop", "idle", "scheduled")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -29,6 +29,7 @@ class Waiter:
         self._context: contextvars.Context | None = None
         self._cancelled: asyncio.CancelledError | None = None
         self._asyncio_future_blocking = False
+        self.idle: Callable[[], object] | None = None  # called by `wake` when no task waits
         self.scheduled = False  # a task was told, and has not run yet
 
     @property
@@ -44,6 +45,8 @@ class Waiter:
         """Resume the task that waits, if one does: at once when no task runs now, else with the loop's next turn."""
         callback = self._callback
         if callback is None:
+            if self.idle is not None:
+                self.idle()
             return
         self._callback = None
         if self._context is not None and asyncio.current_task(self._loop) is None:
