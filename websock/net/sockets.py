@@ -49,7 +49,7 @@ def open_socket(
     """A blocking socket to connect or to bind, with the options that come before that.
 
     Args:
-        target: see `resolve`; of ``fd://`` that is `take_over`'s.
+        target: see `resolve`. Of ``fd://`` there is nothing to open: see `take_over`.
         options: None is the defaults.
         stage: "connect" or "bind". Afterwards, "connected" is up to the caller.
         where: what errors name; the target's address, without.
@@ -58,6 +58,8 @@ def open_socket(
         OSError: there is no room for it or an option is refused (see `SocketOptions.apply`). Nothing stays open.
         ValueError: an option does not fit it.
     """
+    if isinstance(target.sockaddr, int):
+        raise AddressError(f"fd://{target.sockaddr}", "it is open, to be taken over", 0)
     if where is None:
         where = Address.from_sockaddr(target.sockaddr, target.family, target.kind, target.protocol)
     sock = _new(socket.socket, target, where)
@@ -133,11 +135,11 @@ def take_over(
     except OSError as error:
         raise explain(error, "use", address) from None
     try:
-        sock.set_inheritable(False)
-        sock.setblocking(True)
         _check_state(sock, address, state, options.backlog)
         stage: Stage = "accepted" if state == "connected" else "bind"
         options.replace(reuse_port=None, v6_only=None).apply(sock, stage=stage, where=address)
+        sock.set_inheritable(False)
+        sock.setblocking(True)
     except BaseException:
         sock.detach()
         raise
