@@ -670,18 +670,16 @@ def test_a_lost_one_is_noticed(loop: Driver, kind: str) -> None:
 
     async def run() -> None:
         one = await looping.bind_datagram(loop.address(kind))
-        task: asyncio.Task[bytes] | None = asyncio.create_task(one.receive())
+        tasks = [asyncio.create_task(one.receive())]
         await asyncio.sleep(0.01)
         gone = weakref.ref(one)
         del one
         gc.collect()
         assert gone() is not None
-        assert task is not None
-        task.cancel()
-        await asyncio.wait([task])
+        tasks[0].cancel()
+        await asyncio.wait(tasks)
         with pytest.warns(ResourceWarning, match="unclosed"):
-            task = None
-            gc.collect()
+            tasks.clear()
         assert gone() is None
 
     loop.call(run)

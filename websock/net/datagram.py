@@ -285,7 +285,8 @@ class DatagramSocket:
             if level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(data) >= 12:
                 return self._local.replace(host=socket.inet_ntop(socket.AF_INET, data[8:12]))
             if level == socket.IPPROTO_IPV6 and kind == getattr(socket, "IPV6_PKTINFO", -1) and len(data) >= 20:
-                number = int.from_bytes(data[16:20], sys.byteorder)
+                scoped = (data[0] == 0xFF and data[1] & 15 <= 2) or (data[0] == 0xFE and data[1] & 0xC0 == 0x80)
+                number = int.from_bytes(data[16:20], sys.byteorder) if scoped else 0  # of use with link-local ones
                 name = (socket.inet_ntop(socket.AF_INET6, data[:16]), self._local.port, 0, number)
                 return Address.from_sockaddr(name, socket.AF_INET6, socket.SOCK_DGRAM)
         return None
