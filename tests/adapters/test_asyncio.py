@@ -759,8 +759,8 @@ def test_a_loop_that_cannot_watch_sockets_uses_its_own_transports(
     monkeypatch: pytest.MonkeyPatch, secure: bool, server_ssl: ssl.SSLContext, client_ssl: ssl.SSLContext
 ) -> None:
     """As Windows' proactor loop is."""
-    for module in ("client", "server"):
-        monkeypatch.setattr(f"websock.asyncio.{module}.can_watch", lambda loop: False)
+    for module in ("asyncio.client", "asyncio.server", "net.asyncio.accept", "net.asyncio.race"):
+        monkeypatch.setattr(f"websock.{module}.can_watch", lambda loop: False)
 
     async def handler(ws: Any) -> None:
         async for message in ws:

@@ -16,8 +16,10 @@ from ..core.protocol import LINGER_TIME
 from ..core.reconnect import backoff, process_exception
 from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidHandshake, InvalidMessage
+from ..net.address import Address
 from ..net.asyncio import SocketTransport, can_watch, transport_for
-from ..net.sockets import no_delay, not_connected, resolve
+from ..net.asyncio.race import connected
+from ..net.sockets import no_delay
 from ..net.tls import client_context
 from ..typing import Data, HeadersLike, LoggerLike
 from ..version import USER_AGENT
@@ -169,8 +171,10 @@ class connect:  # noqa: N801 - it is used like a function
         loop = asyncio.get_running_loop()
         uri = self._uri
         ssl = client_context(uri.secure, self._ssl)
-        sock = self._sock or await self._connect(loop)
-        no_delay(sock)
+        if (sock := self._sock) is None:
+            sock = await self._connect()
+        else:
+            no_delay(sock)
         sock.setblocking(False)
         opening = _Opening(loop, self._handshake(), self._create_connection(loop, self._logger), self._on_message)
         name = None if ssl is None else self._server_hostname or uri.host
@@ -191,42 +195,13 @@ class connect:  # noqa: N801 - it is used like a function
             raise
         return await opening.result()
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
-        """A connected socket; the time is shared, so that one silent address does not use up that of the others."""
-        path = self._uri.unix_path
-        if path is not None:
-            try:
-                return await _connected(loop, socket.AF_UNIX, path)
-            except OSError as error:
-                raise type(error)(error.errno, f"can't connect to {path}: {error.strerror or error}") from None
-        host, port = self._address[0] or self._uri.host, self._address[1]
-        port = self._uri.port if port is None else port
-        infos = await loop.run_in_executor(None, resolve, host, port, self._family)
-        failure: OSError | None = None
-        started, allowed = loop.time(), self._options.open_timeout
-        for index, (family, _, _, _, address) in enumerate(infos):
-            left = None if allowed is None else (started + allowed - loop.time()) / (len(infos) - index)
-            try:
-                async with asyncio.timeout(left):
-                    return await _connected(loop, family, address, self._local_addr)
-            except OSError as error:  # TimeoutError is one
-                failure = failure or error
-        raise not_connected(host, port, failure)
-
-
-async def _connected(
-    loop: asyncio.AbstractEventLoop, family: int, address: Any, local_addr: tuple[str, int] | None = None
-) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        if local_addr is not None:
-            sock.bind(local_addr)
-        await loop.sock_connect(sock, address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    async def _connect(self) -> socket.socket:
+        uri, (host, port) = self._uri, self._address
+        if uri.unix_path is not None:
+            return await connected(Address("unix", path=uri.unix_path))
+        address = Address("tcp", host or uri.host, uri.port if port is None else port)
+        local = None if self._local_addr is None else Address("tcp", *self._local_addr)
+        return await connected(address, local=local, family=self._family)
 
 
 _KEYWORDS = tuple(connect.__init__.__annotations__)

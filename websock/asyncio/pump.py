@@ -287,9 +287,7 @@ Pump = PurePump
 if ACCELERATED and not TYPE_CHECKING:
     from .._native import speedups
 
-    speedups.bind_pump(
-        Protocol, SocketTransport, State.OPEN, State.ENDING, State.CLOSED, converted, ConnectionClosedOK
-    )
+    speedups.bind_pump(Protocol, SocketTransport, State.OPEN, State.ENDING, State.CLOSED, converted, ConnectionClosedOK)
 
     class Pump(speedups.Pump):
         """The native twin, with what it leaves to Python."""

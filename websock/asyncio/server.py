@@ -18,17 +18,18 @@ from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..exceptions import InvalidHandshake, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
+from ..net.address import Address
 from ..net.asyncio import can_watch, transport_for
-from ..net.sockets import BACK_OFF, listen_tcp, listen_unix, no_delay
+from ..net.asyncio.accept import Acceptor
+from ..net.options import SocketOptions
+from ..net.resolve import resolve
+from ..net.sockets import listening, no_delay
 from ..spec import CloseCode
 from ..typing import Data, LoggerLike
 from ..version import SERVER
 from .connection import Connection, broadcast, check_callback, end_writing
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
-
-
-_TURN = 64  # connections that are accepted before the loop has its turn
 
 
 class ServerConnection(Connection):
@@ -127,16 +128,13 @@ class serve:  # noqa: N801 - it is used like a function
         self._start_serving = start_serving
         hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
 
+        asked = SocketOptions(reuse_port=reuse_port or None, backlog=backlog)
+
         def listen() -> list[socket.socket]:
             if sock is not None:
                 return [sock]
-            return [
-                one
-                for name in hosts
-                for one in listen_tcp(
-                    name, port or 0, backlog=backlog, reuse_port=reuse_port, family=socket.AddressFamily(family)
-                )
-            ]
+            places = [place for name in hosts for place in _places(name, port or 0, family)]
+            return [one for place in places for one in listening(place, asked)]
 
         self._listen: Callable[[], list[socket.socket]] = listen
 
@@ -157,6 +155,14 @@ class serve:  # noqa: N801 - it is used like a function
 _KEYWORDS = tuple(serve.__init__.__annotations__)
 
 
+def _places(host: str | None, port: int, family: int) -> list[Address]:
+    """Where to listen: all that the host has, or what it has of one family."""
+    address = Address("tcp", host or "", port)
+    if not family:
+        return [address]
+    return [Address("tcp", target.sockaddr[0], port) for target in resolve(address, passive=True, family=family)]
+
+
 async def _nothing_to_do(connection: ServerConnection) -> None:
     """Stands for the handler of a server that has `on_message` alone; its connections need no task."""
 
@@ -164,7 +170,7 @@ async def _nothing_to_do(connection: ServerConnection) -> None:
 def unix_serve(handler: Handler | None, path: str | os.PathLike[str], **options: Any) -> serve:
     """Serve on a Unix socket: as `serve`. A dead server's file is replaced, ours removed at the end."""
     opening = serve(handler, **options)
-    opening._listen = lambda: [listen_unix(path)]
+    opening._listen = lambda: listening(Address("unix", path=os.fspath(path)))
     return opening
 
 
@@ -186,8 +192,8 @@ class Server:
         self._loop: asyncio.AbstractEventLoop
         self._sockets: list[socket.socket] = []
         self._serving = False
-        self._accepting: list[asyncio.Task[None]] = []  # where the loop has no add_reader
-        self._accepted: set[asyncio.Task[None]] = set()  # those that have no transport yet
+        self._acceptor: Acceptor  # by ourselves, since a server that closes must also end what is in a TLS handshake
+        self._connecting: set[asyncio.Task[None]] = set()  # those that have no transport yet
         self._openings: set[_Opening] = set()
         self._deadlines: collections.OrderedDict[_Opening, float] = collections.OrderedDict()  # all have as much time
         self._sweep: asyncio.TimerHandle | None = None  # at the first of them
@@ -203,40 +209,19 @@ class Server:
         for sock in sockets:
             no_delay(sock)  # what is accepted inherits it
             sock.setblocking(False)
+        self._acceptor = Acceptor(self._loop, sockets, self._accepted, self.logger)
         self.logger.info("server listening on %s", ", ".join(str(sock.getsockname()) for sock in sockets))
         if start_serving:
             await self.start_serving()
 
-    def _start_accepting(self, listener: socket.socket) -> None:
-        """Accept by ourselves, since a server that closes must also end what is in a TLS handshake."""
-        if not self._serving:
-            return  # it was closed while it could not accept
+    def _accepted(self, sock: socket.socket, peer: Any) -> None:
+        opening = _Opening(self, self._loop, peer)
         if can_watch(self._loop):
-            self._loop.add_reader(listener, self._accept, listener)
+            opening.start(sock, self._ssl)
         else:
-            self._accepting.append(self._loop.create_task(self._keep_accepting(listener)))
-
-    def _accept(self, listener: socket.socket) -> None:
-        """There are connections to accept: take some, then the loop has its turn."""
-        for _ in range(_TURN):
-            try:
-                sock, address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self.logger.error("can't accept connections: %s; trying again in %s s", error.strerror, BACK_OFF)
-                self._loop.remove_reader(listener)
-                self._loop.call_later(BACK_OFF, self._start_accepting, listener)
-                return
-            sock.setblocking(False)
-            _Opening(self, self._loop, address).start(sock, self._ssl)
-
-    async def _keep_accepting(self, listener: socket.socket) -> None:
-        while True:
-            sock, address = await self._loop.sock_accept(listener)
-            task = self._loop.create_task(self._connect(_Opening(self, self._loop, address), sock))
-            self._accepted.add(task)
-            task.add_done_callback(self._accepted.discard)
+            task = self._loop.create_task(self._connect(opening, sock))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
 
     def _watch_deadlines(self) -> None:
         """End the openings that have had their time, and look again when the next one has."""
@@ -289,8 +274,7 @@ class Server:
         """Begin to accept connections, after ``serve(..., start_serving=False)``."""
         if not self._serving and self._closing is None:
             self._serving = True
-            for sock in self._sockets:
-                self._start_accepting(sock)
+            self._acceptor.start()
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed; when cancelled, close it."""
@@ -313,11 +297,9 @@ class Server:
 
     async def _close(self, close_connections: bool, code: int, reason: str) -> None:
         self.logger.info("server closing")
-        if self._serving and not self._accepting:
-            for sock in self._sockets:
-                self._loop.remove_reader(sock)
         self._serving = False
-        tasks = [*self._accepting, *self._accepted]
+        await self._acceptor.stop()
+        tasks = list(self._connecting)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

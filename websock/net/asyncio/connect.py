@@ -10,6 +10,7 @@ from ..errors import explain
 from ..options import SocketOptions
 from ..sockets import take_over
 from ..tls import client_context
+from ..tls_stream import HANDSHAKE_TIMEOUT
 from .race import connected
 from .stream import Stream
 
@@ -32,7 +33,8 @@ async def connect(
     Args:
         address: see `Address`; ``fd://`` is a connected socket to take over.
         options: of the socket.
-        timeout: seconds for all of it: the name service, the connection, the TLS handshake. None: for ever.
+        timeout: seconds for all of it: the name service, the connection, the TLS handshake. None: as long as the
+            system tries.
         tls: settings, or True for the default ones, which verify the peer; ``tls://`` is True by itself.
         server_hostname: the name that the certificate must have, when it is not the address's.
         local: the address of our end.
@@ -46,17 +48,19 @@ async def connect(
     """
     address = Address.parse(address)
     own = None if local is None else Address.parse(local)
-    context = client_context(address.secure, tls)
+    context = client_context(address.secure or bool(tls), tls)
     try:
         async with asyncio.timeout(timeout):
             if address.scheme == "fd":
                 sock = take_over(address, options, state="connected")
             else:
                 sock = await connected(address, options or _DEFAULTS, local=own)
+            remote = address if address.is_unix else None
             if context is None:
-                return Stream(sock)
+                return Stream(sock, remote=remote)
             name = server_hostname or address.host or "localhost"
-            return await Stream.secured(sock, context, server_hostname=name)
+            limit = HANDSHAKE_TIMEOUT if timeout is None else None
+            return await Stream.secured(sock, context, server_hostname=name, remote=remote, timeout=limit)
     except TimeoutError as error:
         if error.errno is not None:
             raise  # the system's, with words around it

@@ -15,14 +15,12 @@ from ..errors import ClosedError, NotOnThisSystem
 from ..options import SocketOptions
 from ..resolve import asks_names
 from ..sockets import listening
+from ..tls_stream import HANDSHAKE_TIMEOUT
 from .accept import Acceptor
 from .stream import Stream, secured
 from .transport import can_watch
 
-__all__ = ["HANDSHAKE_TIMEOUT", "Listener", "listen"]
-
-HANDSHAKE_TIMEOUT: Final = 10.0
-"""Seconds that the TLS handshake of an accepted connection may take, unless `listen` says otherwise."""
+__all__ = ["Listener", "listen"]
 
 _HANDSHAKES: Final = 1024  # at once; more wait in the kernel
 _LOGGER: Final = logging.getLogger("websock.net")

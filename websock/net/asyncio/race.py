@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..address import Address
-from ..errors import explain
+from ..connect import no_way
+from ..errors import AddressError, explain
 from ..options import SocketOptions
 from ..resolve import CONNECTION_ATTEMPT_DELAY, Target, interleave
 from ..sockets import open_socket
@@ -20,12 +21,13 @@ from .transport import can_watch
 
 __all__ = ["connected"]
 
+_DEFAULTS: Final = SocketOptions()
 _FULL_AGAIN: Final = 0.01  # seconds until a Unix socket is tried again whose queue of connections is full
 
 
 async def connected(
     address: Address,
-    options: SocketOptions,
+    options: SocketOptions = _DEFAULTS,
     *,
     local: Address | None = None,
     family: int = 0,
@@ -34,16 +36,17 @@ async def connected(
     """A connected socket, which does not block; nothing stays open of the ways that lost, failed or were cancelled.
 
     Args:
-        address: see `Address`; not ``fd://``.
+        address: not ``fd://``.
         options: of the socket, before and after it connects.
         local: what our end is bound to.
         family: as of `resolve`.
         delay: seconds until the next way is tried beside one that has not answered.
 
     Raises:
-        OSError: no way leads there; of several failures the first one, with the address.
-        ValueError: an option does not fit.
+        AddressError, OSError, NotOnThisSystem, ValueError: as `connect`.
     """
+    if address.kind == socket.SOCK_DGRAM:
+        raise AddressError(str(address), "it is for datagrams: there are no connections", 0)
     targets = interleave(await resolve(address, family=family))
     local_targets = [] if local is None else await resolve(local, passive=True)
     race = _Race(asyncio.get_running_loop(), address, options, targets, local_targets, delay)
@@ -77,7 +80,7 @@ class _Race:
         self._trying: set[socket.socket] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._next: asyncio.TimerHandle | None = None
-        self._failure: OSError | None = None
+        self._failures: list[tuple[Target, OSError]] = []
         self._result: asyncio.Future[socket.socket] = loop.create_future()
 
     async def run(self) -> socket.socket:
@@ -101,7 +104,7 @@ class _Race:
             try:
                 sock = self._open(target)
             except OSError as error:
-                self._failure = self._failure or error
+                self._failures.append((target, error))
                 continue
             except Exception as error:  # an option that does not fit: none of the others would be better
                 self._result.set_exception(error)
@@ -112,8 +115,7 @@ class _Race:
                     self._next = self._loop.call_later(self._delay, self._begin)
                 return
         if not self._trying and not self._result.done():
-            assert self._failure is not None  # noqa: S101 - there is no answer without a target
-            self._result.set_exception(self._failure)
+            self._result.set_exception(no_way(self._address, self._failures))
 
     def _open(self, target: Target) -> socket.socket:
         sock = open_socket(target, self._options, where=self._address)
@@ -138,9 +140,9 @@ class _Race:
         if number == errno.EAGAIN and target.family == getattr(socket, "AF_UNIX", None):
             self._later(sock, target)
         elif number in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
-            self._loop.add_writer(sock, self._writable, sock)
+            self._loop.add_writer(sock, self._writable, sock, target)
         else:
-            return self._tried(sock, number)
+            return self._tried(sock, target, number)
         return True
 
     def _later(self, sock: socket.socket, target: Target) -> None:
@@ -154,9 +156,9 @@ class _Race:
         timer = self._loop.call_later(_FULL_AGAIN, again)
         self._timers.add(timer)
 
-    def _writable(self, sock: socket.socket) -> None:
+    def _writable(self, sock: socket.socket, target: Target) -> None:
         self._loop.remove_writer(sock)
-        if not self._tried(sock, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+        if not self._tried(sock, target, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
             self._go_on()
 
     def _go_on(self) -> None:
@@ -165,15 +167,14 @@ class _Race:
             self._next.cancel()
         self._begin()
 
-    def _tried(self, sock: socket.socket, number: int) -> bool:
+    def _tried(self, sock: socket.socket, target: Target, number: int) -> bool:
         self._trying.discard(sock)
         if number == 0 and not self._result.done():
             self._result.set_result(sock)
             self._end()
             return True
         sock.close()
-        error = OSError(number, os.strerror(number))
-        self._failure = self._failure or explain(error, "connect to", self._address)
+        self._failures.append((target, OSError(number, os.strerror(number))))
         return False
 
     def _end(self) -> None:
@@ -200,9 +201,8 @@ class _Race:
                     raise
                 return sock
             except OSError as error:
-                self._failure = self._failure or explain(error, "connect to", self._address)
-        assert self._failure is not None  # noqa: S101 - there is no answer without a target
-        raise self._failure
+                self._failures.append((target, error))
+        raise no_way(self._address, self._failures)
 
 
 def _name(target: Target) -> tuple[object, int, int, int]:
