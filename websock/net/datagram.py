@@ -19,7 +19,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -396,14 +396,15 @@ class Datagram(DatagramSocket):
         finally:
             self._exit(receiving=True)
 
-    def __iter__(self) -> Iterator[Received]:
+    def __iter__(self) -> Self:
         """What comes, until it is closed."""
-        while not self._closed:
-            try:
-                received = self.receive_from()
-            except ClosedError:
-                return
-            yield received
+        return self
+
+    def __next__(self) -> Received:
+        try:
+            return self.receive_from()
+        except ClosedError:
+            raise StopIteration from None
 
     def send(self, data: Buffer) -> None:
         """Send a datagram to the address that this is connected to.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -134,14 +134,15 @@ class Datagram(DatagramSocket):
         finally:
             self._watch.reading = False
 
-    async def __aiter__(self) -> AsyncIterator[Received]:
+    def __aiter__(self) -> Self:
         """What comes, until it is closed."""
-        while not self._closed:
-            try:
-                received = await self.receive_from()
-            except ClosedError:
-                return
-            yield received
+        return self
+
+    async def __anext__(self) -> Received:
+        try:
+            return await self.receive_from()
+        except ClosedError:
+            raise StopAsyncIteration from None
 
     async def send(self, data: Buffer) -> None:
         """Send a datagram to the address that this is connected to.
