@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from websock.net import sockets as sockets_module
 from websock.net.address import Address
 from websock.net.options import SocketOptions
 from websock.net.sockets import UnixSocket, bound, listening
@@ -118,8 +120,12 @@ def test_a_dead_file_that_goes_away_meanwhile(short_path: str, monkeypatch: pyte
         assert os.listdir(short_path) == ["a"]
 
 
-def test_many_servers_race_for_a_dead_file_and_one_gets_it(short_path: str) -> None:
-    path, won, lost = f"{short_path}/a", [], []
+@pytest.mark.parametrize("scheme", ["unix", "unixpacket"])
+def test_many_servers_race_for_a_dead_file_and_one_gets_it(scheme: str, short_path: str) -> None:
+    """What is bound and does not listen yet refuses connections, as the dead do."""
+    path = f"{short_path}/a"
+    won: list[socket.socket] = []
+    lost: list[OSError] = []
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
     start = threading.Barrier(8)
@@ -127,7 +133,7 @@ def test_many_servers_race_for_a_dead_file_and_one_gets_it(short_path: str) -> N
     def run() -> None:
         start.wait()
         try:
-            won.extend(listening(f"unix://{path}"))
+            won.extend(listening(f"{scheme}://{path}"))
         except OSError as error:
             lost.append(error)
 
@@ -136,10 +142,21 @@ def test_many_servers_race_for_a_dead_file_and_one_gets_it(short_path: str) -> N
         thread.start()
     for thread in threads:
         thread.join()
-    with closing(won), socket.socket(socket.AF_UNIX) as client:
-        assert len(won) >= 1
-        client.connect(path)  # whoever it is, it lives
-        assert all(error.errno in (errno.EADDRINUSE, errno.EEXIST) for error in lost)
+    with closing(won), socket.socket(socket.AF_UNIX, won[0].type) as client:
+        client.connect(path)
+        assert len(won) == 1
+        assert [error.errno for error in lost] == [errno.EADDRINUSE] * 7
+        assert os.listdir(short_path) == ["a"]
+
+
+def test_a_directory_that_somebody_else_has_locked(short_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets_module, "_LOCKED", 0.02)
+    number = os.open(short_path, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        listening(f"unix://{short_path}/a")[0].close()
+    finally:
+        os.close(number)
 
 
 def test_the_mode_is_there_before_the_first_peer(short_path: str, monkeypatch: pytest.MonkeyPatch) -> None:

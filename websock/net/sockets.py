@@ -9,6 +9,7 @@ import secrets
 import socket
 import stat
 import time
+from collections.abc import Iterator
 from typing import Any, Final, Literal, TypeVar
 
 from .address import Address
@@ -39,6 +40,7 @@ BACK_OFF: Final = 0.5  # seconds to wait then
 _BACKLOG = 1024  # connections that wait to be accepted; the kernel may allow fewer
 _TRIES: Final = 16  # to find a port that is free in all families
 _DEFAULTS: Final = SocketOptions()
+_LOCKED: Final = 1.0  # seconds to wait for others who make Unix files in the same directory
 _Socket = TypeVar("_Socket", bound=socket.socket)
 _DATAGRAM_KINDS: Final = (socket.SOCK_DGRAM, socket.SOCK_RAW)
 
@@ -256,23 +258,50 @@ def _name(target: Target) -> tuple[Any, int, int, int]:
 
 
 def _unix(address: Address, target: Target, options: SocketOptions, mode: int | None, state: str) -> UnixSocket:
+    path = "" if address.path.startswith("\0") else address.path
     sock = _new(UnixSocket, target, address)
     try:
         options.apply(sock, stage="bind", where=address)
         try:
-            if address.path and not address.path.startswith("\0"):
-                _remove_stale(address.path, target.kind)
-            sock.bind(address.path)
-            if mode is not None:
-                os.chmod(address.path, mode)  # before it listens: nobody comes under another one
-            if state == "listening":
-                sock.listen(options.backlog)
+            with _alone(path):
+                if path:
+                    _remove_stale(path, target.kind)
+                sock.bind(address.path)
+                if mode is not None:
+                    os.chmod(path, mode)  # before it listens: nobody comes under another one
+                if state == "listening":
+                    sock.listen(options.backlog)
         except OSError as error:
             raise _not_bound(error, address, state) from None
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """No other of us makes a Unix file in that directory meanwhile: bound and not listening yet, it looks dead.
+
+    A lock of the directory says so. Anybody may hold one as long as they like, so it is not waited for without end.
+    """
+    number = -1
+    try:
+        with contextlib.suppress(OSError, ImportError):  # without, as everybody else
+            import fcntl  # not on Windows
+
+            number = os.open(os.path.dirname(path) or ".", os.O_RDONLY) if path else -1
+            deadline = time.monotonic() + _LOCKED
+            while number >= 0 and time.monotonic() < deadline:
+                try:
+                    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.005)
+        yield
+    finally:
+        if number >= 0:
+            os.close(number)
 
 
 def _new(cls: type[_Socket], target: Target, where: object) -> _Socket:
