@@ -8,6 +8,7 @@ import errno
 import gc
 import os
 import select
+import signal
 import socket
 import stat
 import threading
@@ -431,7 +432,45 @@ def test_closed_behind_our_back(driver: Driver, kind: str) -> None:
         one.send_to(b"", mine)
     with pytest.raises(OSError, match="can't receive from"):
         one.receive()
+    with pytest.raises(OSError, match="can't receive from"):
+        one.within(PATIENCE, "receive")
+    assert one.local == mine
     one.close()
+
+
+def test_closing_from_a_signal_handler(kind: str, short_path: str) -> None:
+    """The thread that waits is the one that closes."""
+    address = {"udp4": "udp://127.0.0.1:0", "udp6": "udp://[::1]:0", "abstract": f"unixgram:@{short_path}"}
+    one = blocking.bind_datagram(address.get(kind, f"unixgram:{short_path}/x"))
+    before = signal.signal(signal.SIGALRM, lambda *_: one.close())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(ClosedError):
+            one.receive()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert one.fileno() == -1
+
+
+def test_closing_while_several_threads_send(kind: str, short_path: str) -> None:
+    with datagrams.driver("blocking", short_path) as driver:
+        server = driver.bind(driver.address(kind))
+        client = driver.connect(server.local)
+        begun = threading.Barrier(5)
+
+        def send() -> None:
+            begun.wait(PATIENCE)
+            while True:
+                client.send(b"")
+
+        senders = [driver.start(send) for _ in range(4)]
+        begun.wait(PATIENCE)
+        server.receive_many(5)
+        client.close()
+        for sender in senders:
+            with pytest.raises(ClosedError):
+                sender.result(PATIENCE)
+        assert client.fileno() == -1
 
 
 @pytest.mark.parametrize("kind", UNIX)

@@ -129,9 +129,12 @@ class DatagramSocket:
     @property
     def local(self) -> Address:
         """Our address; what it was, once it is closed."""
-        if not self._closed:
-            # A socket that is not bound gets its port when it first sends.
+        if self._local.port or self._local.path or self._closed:
+            return self._local
+        try:  # a socket that is not bound gets its port when it first sends
             self._local = Address.from_sockaddr(self._sock.getsockname(), self._sock.family, socket.SOCK_DGRAM)
+        except OSError:
+            pass  # somebody has closed the socket behind our back
         return self._local
 
     @property
@@ -304,7 +307,7 @@ class DatagramSocket:
         if error.errno == errno.EACCES and self._sock.family == socket.AF_INET and doing == "send to":
             said = f"can't send to {where}: {os.strerror(errno.EACCES)} (a broadcast needs the option broadcast=True)"
             return type(error)(error.errno, said)
-        if error.errno == errno.EMSGSIZE:
+        if error.errno == errno.EMSGSIZE and doing == "send to":
             said = f"can't send to {where}: {os.strerror(errno.EMSGSIZE)} (more than one datagram holds there)"
             return type(error)(error.errno, said)
         return explain(error, doing, where)
@@ -453,10 +456,7 @@ class Datagram(DatagramSocket):
         with self._mutex:
             if self._closed:
                 return
-            try:
-                self.local  # noqa: B018 - which stays known
-            except OSError:
-                pass  # somebody has closed the socket behind our back
+            self.local  # noqa: B018 - which stays known
             self._closed = True
             if not self._users:
                 self._end()
@@ -549,6 +549,8 @@ class Datagram(DatagramSocket):
             ClosedError: this was closed meanwhile.
             TimeoutError: the deadline has passed.
         """
+        if sock.fileno() < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # somebody has closed it behind our back
         closing = self._sock if self._wake is None else self._wake[0]
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         ready = _wait(sock, select_write, closing, self._wake is not None, left)

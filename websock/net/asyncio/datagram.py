@@ -172,7 +172,8 @@ class Datagram(DatagramSocket):
     async def send_many(self, pairs: Iterable[tuple[Buffer, Address | str | None]]) -> int:
         """Send datagrams, each to its address, or to the connected one for None; how many went out.
 
-        Those are fewer than all when one failed that was not the first: sent again from there on, it raises.
+        Those are fewer than all when one failed that was not the first: sent again from there on, it raises. When it
+        is cancelled, those before the one that was waited for are out.
 
         Raises:
             OSError: as `send` and `send_to`, for the first.
@@ -195,10 +196,7 @@ class Datagram(DatagramSocket):
         """Close it, and wake whoever waits for it, who gets `ClosedError`. Twice does nothing."""
         if self._closed:
             return
-        try:
-            self.local  # noqa: B018 - which stays known
-        except OSError:
-            pass  # somebody has closed the socket behind our back
+        self.local  # noqa: B018 - which stays known
         self._closed = True
         self._watch.stop()
         if self._writers:
