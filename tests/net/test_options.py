@@ -424,7 +424,11 @@ def _order(kind: tuple[int, int], stage: Stage, *fields: str) -> list[str]:
     with Recording(*kind) as sock:
         sock.log = []
         SocketOptions(**{"nodelay": None, "reuse_address": None, **given}).apply(sock, stage=stage)
-        numbers = {option.numbers(sock, stage): name for name, option in module._OPTIONS.items() if name != "dscp"}
+        numbers = {
+            option.numbers(module._kind(sock), stage): name
+            for name, option in module._OPTIONS.items()
+            if name != "dscp"
+        }
     return [numbers[one] for one in sock.log]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import functools
 import os
 import socket
 import struct
@@ -141,15 +142,16 @@ class SocketOptions:
             ValueError: an option does not fit this kind of socket.
             OSError: the kernel refuses a value; the message names the field and the value.
         """
-        if stage == "bind" and self.reuse_address is None and os.name == "posix" and _stream(sock):
-            _set(sock, "reuse_address", True, stage, where)
+        kind = _kind(sock)
+        if stage == "bind" and self.reuse_address is None and os.name == "posix" and kind.stream:
+            _set(sock, kind, "reuse_address", True, stage, where)
         for name, value in self._given:
-            if (name == "v6_only" and sock.family == socket.AF_INET) or (name == "nodelay" and not _tcp(sock)):
+            if (name == "v6_only" and kind.internet and not kind.ipv6) or (name == "nodelay" and not kind.tcp):
                 continue  # a host has both families, and what isn't TCP never waits
-            if not _OPTIONS[name].due(sock, stage):
+            if not _OPTIONS[name].due(kind, stage):
                 continue
             try:
-                _set(sock, name, value, stage, where)
+                _set(sock, kind, name, value, stage, where)
             except (NotOnThisSystem, ValueError):
                 if name not in self.optional:
                     raise
@@ -168,20 +170,19 @@ class SocketOptions:
             OSError: it is closed.
         """
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)  # a closed one is an error, not all None
+        kind = _kind(sock)
         values: dict[str, Any] = {"nodelay": None}
         stage: Stage = "connect"
         with contextlib.suppress(OSError, AttributeError):
             stage = "bind" if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) else "connect"
         for name, option in _OPTIONS.items():
-            numbers = option.numbers(sock, stage) if option.fits(sock) else None
+            numbers = option.numbers(kind, stage) if getattr(kind, option.fits) else None
             if numbers is None:
                 continue
             with contextlib.suppress(OSError, TypeError, ValueError):  # what it has may be outside of what one sets
                 raw = sock.getsockopt(*numbers, option.size) if option.size else sock.getsockopt(*numbers)
-                if name == "multicast_interface" and sock.family == socket.AF_INET6:
-                    value = raw or None
-                else:
-                    value = option.unpack(raw)
+                index = name == "multicast_interface" and kind.ipv6  # and no IPv4 address
+                value = (raw or None) if index else option.unpack(raw)
                 option.check(name, value)
                 values[name] = value
         return cls(**values)
@@ -206,11 +207,11 @@ def interface_index(interface: str | int) -> int:
         raise OSError(errno.ENODEV, f"there is no network interface {interface!r}") from None
 
 
-def _set(sock: socket.socket, name: str, value: Any, stage: Stage, where: object) -> None:
+def _set(sock: socket.socket, kind: _Kind, name: str, value: Any, stage: Stage, where: object) -> None:
     option = _OPTIONS[name]
-    if not option.fits(sock):
+    if not getattr(kind, option.fits):
         raise ValueError(f"{name} is no option of {_spell(sock, where)}")
-    numbers = option.numbers(sock, stage)
+    numbers = option.numbers(kind, stage)
     if numbers is None:
         raise NotOnThisSystem(name)
     try:
@@ -235,31 +236,36 @@ def _spell(sock: socket.socket, where: object) -> object:
     return "a closed socket" if sock.fileno() < 0 else f"a socket of family {sock.family}"
 
 
-# What fits what.
+class _Kind(NamedTuple):
+    """What a socket is, as far as options go."""
+
+    any: bool
+    internet: bool
+    ipv6: bool
+    stream: bool
+    tcp: bool
+    datagram: bool
+    lasting: bool  # it has nothing but itself: no connection comes of it later
 
 
-def _any(sock: socket.socket) -> bool:
-    return True
+def _kind(sock: socket.socket) -> _Kind:
+    return _kind_of(sock.family, sock.type, sock.proto)
 
 
-def _internet(sock: socket.socket) -> bool:
-    return sock.family in (socket.AF_INET, socket.AF_INET6)
-
-
-def _ipv6(sock: socket.socket) -> bool:
-    return sock.family == socket.AF_INET6
-
-
-def _stream(sock: socket.socket) -> bool:
-    return _internet(sock) and sock.type == socket.SOCK_STREAM
-
-
-def _tcp(sock: socket.socket) -> bool:
-    return _stream(sock) and sock.proto != getattr(socket, "IPPROTO_SCTP", 132)
-
-
-def _datagram(sock: socket.socket) -> bool:
-    return _internet(sock) and sock.type in (socket.SOCK_DGRAM, socket.SOCK_RAW)
+@functools.cache
+def _kind_of(family: int, kind: int, protocol: int) -> _Kind:
+    internet = family in (socket.AF_INET, socket.AF_INET6)
+    stream = internet and kind == socket.SOCK_STREAM
+    lasting = kind in (socket.SOCK_DGRAM, socket.SOCK_RAW)
+    return _Kind(
+        any=True,
+        internet=internet,
+        ipv6=family == socket.AF_INET6,
+        stream=stream,
+        tcp=stream and protocol != getattr(socket, "IPPROTO_SCTP", 132),
+        datagram=internet and lasting,
+        lasting=lasting,
+    )
 
 
 # What a value may be.
@@ -362,7 +368,7 @@ class _Option(NamedTuple):
     Attributes:
         names: level and name, as the socket module has them; where there are two, the second is for IPv6.
             ``A|B`` is the first that the system has.
-        fits: whether a socket can have it.
+        fits: which sockets can have it.
         check: raises what the constructor raises.
         stages: when it is set.
         pack: value to what ``setsockopt`` takes.
@@ -371,24 +377,24 @@ class _Option(NamedTuple):
     """
 
     names: tuple[str, ...]
-    fits: Callable[[socket.socket], bool]
+    fits: Literal["any", "internet", "ipv6", "stream", "tcp", "datagram"]
     check: Callable[[str, Any], None]
     stages: frozenset[Stage]
     pack: Callable[[Any], Any] = _same
     unpack: Callable[[Any], Any] = _same
     size: int = 0
 
-    def due(self, sock: socket.socket, stage: Stage) -> bool:
+    def due(self, kind: _Kind, stage: Stage) -> bool:
         """Whether this stage is its time."""
         if stage == "bind" and self.stages is _CONNECTION:
             # On a listening socket these wait until there is a connection: accept() itself would run into the
             # timeouts. A datagram socket has no later.
-            return sock.type in (socket.SOCK_DGRAM, socket.SOCK_RAW)
+            return kind.lasting
         return stage in self.stages
 
-    def numbers(self, sock: socket.socket, stage: Stage) -> tuple[int, int] | None:
+    def numbers(self, kind: _Kind, stage: Stage) -> tuple[int, int] | None:
         """Level and option; None where this system has no name for them."""
-        spelling = self.names[-1 if sock.family == socket.AF_INET6 else 0]
+        spelling = self.names[-1 if kind.ipv6 else 0]
         if spelling == "IPPROTO_TCP TCP_FASTOPEN" and stage != "bind":
             spelling = "IPPROTO_TCP TCP_FASTOPEN_CONNECT"
         level, _, names = spelling.partition(" ")
@@ -408,83 +414,83 @@ _AFTER: Final[frozenset[Stage]] = frozenset({"connected", "accepted"})
 
 # The order is that in which they are set.
 _OPTIONS: Final[dict[str, _Option]] = {
-    "reuse_address": _Option(("SOL_SOCKET SO_REUSEADDR",), _internet, _flag, _BEFORE, int, bool),
-    "reuse_port": _Option(("SOL_SOCKET SO_REUSEPORT",), _internet, _flag, _BEFORE, int, bool),
-    "v6_only": _Option(("IPPROTO_IPV6 IPV6_V6ONLY",), _ipv6, _flag, _BEFORE, int, bool),
-    "device": _Option(("SOL_SOCKET SO_BINDTODEVICE",), _internet, _name, _BEFORE, os.fsencode, _unpack_name, 16),
+    "reuse_address": _Option(("SOL_SOCKET SO_REUSEADDR",), "internet", _flag, _BEFORE, int, bool),
+    "reuse_port": _Option(("SOL_SOCKET SO_REUSEPORT",), "internet", _flag, _BEFORE, int, bool),
+    "v6_only": _Option(("IPPROTO_IPV6 IPV6_V6ONLY",), "ipv6", _flag, _BEFORE, int, bool),
+    "device": _Option(("SOL_SOCKET SO_BINDTODEVICE",), "internet", _name, _BEFORE, os.fsencode, _unpack_name, 16),
     "mark": _Option(
         ("SOL_SOCKET SO_MARK",),
-        _internet,
+        "internet",
         _number(0, 2**32 - 1, "as a mark"),
         _BEFORE,
         lambda mark: struct.pack("@I", mark),
         lambda mark: mark & 0xFFFFFFFF,
     ),
-    "receive_buffer": _Option(("SOL_SOCKET SO_RCVBUF",), _any, _number(1, _MOST, "octets"), _BEFORE),
-    "send_buffer": _Option(("SOL_SOCKET SO_SNDBUF",), _any, _number(1, _MOST, "octets"), _BEFORE),
-    "fast_open": _Option(("IPPROTO_TCP TCP_FASTOPEN",), _tcp, _number(0, 65535, "connections"), _BEFORE),
-    "congestion": _Option(("IPPROTO_TCP TCP_CONGESTION",), _tcp, _name, _INHERITED, os.fsencode, _unpack_name, 16),
+    "receive_buffer": _Option(("SOL_SOCKET SO_RCVBUF",), "any", _number(1, _MOST, "octets"), _BEFORE),
+    "send_buffer": _Option(("SOL_SOCKET SO_SNDBUF",), "any", _number(1, _MOST, "octets"), _BEFORE),
+    "fast_open": _Option(("IPPROTO_TCP TCP_FASTOPEN",), "tcp", _number(0, 65535, "connections"), _BEFORE),
+    "congestion": _Option(("IPPROTO_TCP TCP_CONGESTION",), "tcp", _name, _INHERITED, os.fsencode, _unpack_name, 16),
     "ttl": _Option(
-        ("IPPROTO_IP IP_TTL", "IPPROTO_IPV6 IPV6_UNICAST_HOPS"), _internet, _number(1, 255, "hops"), _INHERITED
+        ("IPPROTO_IP IP_TTL", "IPPROTO_IPV6 IPV6_UNICAST_HOPS"), "internet", _number(1, 255, "hops"), _INHERITED
     ),
     "tos": _Option(
-        ("IPPROTO_IP IP_TOS", "IPPROTO_IPV6 IPV6_TCLASS"), _internet, _number(0, 255, "as an octet"), _INHERITED
+        ("IPPROTO_IP IP_TOS", "IPPROTO_IPV6 IPV6_TCLASS"), "internet", _number(0, 255, "as an octet"), _INHERITED
     ),
     "dscp": _Option(
         ("IPPROTO_IP IP_TOS", "IPPROTO_IPV6 IPV6_TCLASS"),
-        _internet,
+        "internet",
         _number(0, 63, "as a code point"),
         _INHERITED,
         lambda dscp: dscp << 2,
         lambda tos: tos >> 2,
     ),
-    "nodelay": _Option(("IPPROTO_TCP TCP_NODELAY",), _tcp, _flag, _INHERITED, int, bool),
+    "nodelay": _Option(("IPPROTO_TCP TCP_NODELAY",), "tcp", _flag, _INHERITED, int, bool),
     "user_timeout": _Option(
         ("IPPROTO_TCP TCP_USER_TIMEOUT",),
-        _tcp,
+        "tcp",
         _seconds(0.001, _MOST // 1000),
         _INHERITED,
         lambda seconds: round(seconds * 1000),
         lambda milliseconds: milliseconds / 1000 or None,
     ),
     "keepalive_idle": _Option(
-        ("IPPROTO_TCP TCP_KEEPIDLE|TCP_KEEPALIVE",), _tcp, _number(1, 32767, "seconds"), _INHERITED
+        ("IPPROTO_TCP TCP_KEEPIDLE|TCP_KEEPALIVE",), "tcp", _number(1, 32767, "seconds"), _INHERITED
     ),
-    "keepalive_interval": _Option(("IPPROTO_TCP TCP_KEEPINTVL",), _tcp, _number(1, 32767, "seconds"), _INHERITED),
-    "keepalive_count": _Option(("IPPROTO_TCP TCP_KEEPCNT",), _tcp, _number(1, 127, "probes"), _INHERITED),
-    "keepalive": _Option(("SOL_SOCKET SO_KEEPALIVE",), _stream, _flag, _INHERITED, int, bool),
+    "keepalive_interval": _Option(("IPPROTO_TCP TCP_KEEPINTVL",), "tcp", _number(1, 32767, "seconds"), _INHERITED),
+    "keepalive_count": _Option(("IPPROTO_TCP TCP_KEEPCNT",), "tcp", _number(1, 127, "probes"), _INHERITED),
+    "keepalive": _Option(("SOL_SOCKET SO_KEEPALIVE",), "stream", _flag, _INHERITED, int, bool),
     "linger": _Option(
         ("SOL_SOCKET SO_LINGER",),
-        _stream,
+        "stream",
         _number(0, 32767, "seconds"),
         _CONNECTION,
         _pack_linger,
         _unpack_linger,
         struct.calcsize(_LINGER),
     ),
-    "broadcast": _Option(("SOL_SOCKET SO_BROADCAST",), _datagram, _flag, _BEFORE, int, bool),
+    "broadcast": _Option(("SOL_SOCKET SO_BROADCAST",), "datagram", _flag, _BEFORE, int, bool),
     "multicast_ttl": _Option(
         ("IPPROTO_IP IP_MULTICAST_TTL", "IPPROTO_IPV6 IPV6_MULTICAST_HOPS"),
-        _datagram,
+        "datagram",
         _number(0, 255, "hops"),
         _BEFORE,
     ),
     "multicast_loop": _Option(
-        ("IPPROTO_IP IP_MULTICAST_LOOP", "IPPROTO_IPV6 IPV6_MULTICAST_LOOP"), _datagram, _flag, _BEFORE, int, bool
+        ("IPPROTO_IP IP_MULTICAST_LOOP", "IPPROTO_IPV6 IPV6_MULTICAST_LOOP"), "datagram", _flag, _BEFORE, int, bool
     ),
     "multicast_interface": _Option(
         ("IPPROTO_IP IP_MULTICAST_IF", "IPPROTO_IPV6 IPV6_MULTICAST_IF"),
-        _datagram,
+        "datagram",
         _name_or_index,
         _BEFORE,
         _same,
         _unpack_interface,
     ),
     "kernel_receive_timeout": _Option(
-        ("SOL_SOCKET SO_RCVTIMEO",), _any, _seconds(0.001, 1e9), _CONNECTION, _pack_time, _unpack_time, _TIME_SIZE
+        ("SOL_SOCKET SO_RCVTIMEO",), "any", _seconds(0.001, 1e9), _CONNECTION, _pack_time, _unpack_time, _TIME_SIZE
     ),
     "kernel_send_timeout": _Option(
-        ("SOL_SOCKET SO_SNDTIMEO",), _any, _seconds(0.001, 1e9), _CONNECTION, _pack_time, _unpack_time, _TIME_SIZE
+        ("SOL_SOCKET SO_SNDTIMEO",), "any", _seconds(0.001, 1e9), _CONNECTION, _pack_time, _unpack_time, _TIME_SIZE
     ),
-    "quick_ack": _Option(("IPPROTO_TCP TCP_QUICKACK",), _tcp, _flag, _AFTER, int, bool),
+    "quick_ack": _Option(("IPPROTO_TCP TCP_QUICKACK",), "tcp", _flag, _AFTER, int, bool),
 }
