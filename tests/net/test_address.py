@@ -257,7 +257,7 @@ def test_any_text_is_an_address_or_an_error_that_points_into_it(text: str) -> No
     assert f"(at character {error.position + 1})" in str(error)
 
 
-_HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?(\.[a-z]([a-z0-9]{0,20}))+", fullmatch=True)
+_HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?(\.[a-z]([a-z0-9]{0,20})){1,5}", fullmatch=True)
 _PATHS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=26)
 
 
