@@ -277,10 +277,10 @@ def _tables(root: str) -> Iterator[tuple[int, SocketRow]]:
     """All sockets of the network name space of a process: inode and row (without descriptor)."""
     for kind in ("tcp", "tcp6", "udp", "udp6", "icmp", "icmp6", "raw", "raw6"):
         for line in _lines(f"{root}/net/{kind}"):
-            with contextlib.suppress(ValueError, IndexError):  # not as documented: rather none than a wrong one
+            with contextlib.suppress(ValueError, LookupError):  # not as documented: rather none than a wrong one
                 yield _internet_row(line.split(), kind.rstrip("6"))
     for line in _lines(f"{root}/net/unix"):
-        with contextlib.suppress(ValueError, IndexError):
+        with contextlib.suppress(ValueError, LookupError):
             yield _unix_row(line)
 
 
