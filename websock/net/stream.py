@@ -29,7 +29,7 @@ from .guard import Using, deadline_after, seconds, seconds_left
 from .info import TCPInfo, tcp_info
 from .options import SocketOptions
 from .sendfile import file_parts
-from .unix import Credentials, peer_credentials, receive_fds, send_fds
+from .unix import Credentials, check_unix, peer_credentials, receive_fds, send_fds
 
 __all__ = ["IncompleteError", "Stream"]
 
@@ -398,10 +398,10 @@ class Stream:
             ValueError: `offset` or `count` is negative, the file is a text, or the socket has packets.
             OSError: as `send_all`; or the file cannot be read.
         """
-        if offset < 0 or (count is not None and count < 0) or self._packets or isinstance(file, io.TextIOBase):
-            raise ValueError(
-                "send_file is for a file in binary mode and a stream, from 0 on and not less than 0 octets"
-            )
+        if offset < 0 or (count is not None and count < 0):
+            raise ValueError(f"offset and count are at least 0, not {offset} and {count}")
+        if self._packets or isinstance(file, io.TextIOBase):
+            raise ValueError("a file in binary mode is sent, and not in packets")
         with Using(self, self._sending, "sends", "send a file to"):
             if self._shut:
                 raise self._cannot_send()
@@ -483,6 +483,7 @@ class Stream:
         """
         with Using(self, self._receiving, "receives", "receive descriptors from"):
             self._check_plain()
+            check_unix(self._sock, "receive_fds")
             if self._ahead:
                 return self._take(max_size), []
             data, fds = self._read_when_ready(

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from ..typing import Buffer
 from .errors import NotOnThisSystem
 
-__all__ = ["MOST_FDS", "Credentials", "peer_credentials", "receive_fds", "send_fds"]
+__all__ = ["MOST_FDS", "Credentials", "check_unix", "peer_credentials", "receive_fds", "send_fds"]
 
 MOST_FDS: Final = 253
 """Descriptors that go in one message: SCM_MAX_FD of Linux; other systems take as many or more."""
@@ -50,7 +50,7 @@ def send_fds(sock: socket.socket, data: Buffer, fds: Sequence[int], flags: int =
         NotOnThisSystem: it does not hand over descriptors.
         OSError: the system's.
     """
-    _check_unix(sock, "send_fds")
+    check_unix(sock, "send_fds")
     if not len(data):
         raise ValueError("descriptors go with at least one octet of data")
     if len(fds) > MOST_FDS:
@@ -68,7 +68,7 @@ def receive_fds(sock: socket.socket, max_size: int, max_fds: int, flags: int = 0
         OSError: the system's; with ``errno.EMSGSIZE`` not all that was sent was taken, and the descriptors that came
             were closed.
     """
-    _check_unix(sock, "receive_fds")
+    check_unix(sock, "receive_fds")
     if max_size < 1 or not 0 <= max_fds <= MOST_FDS:
         raise ValueError(f"max_size is at least 1 and max_fds 0 to {MOST_FDS}, not {max_size} and {max_fds}")
     fds = array.array("i")
@@ -100,7 +100,7 @@ def peer_credentials(sock: socket.socket) -> Credentials:
         NotOnThisSystem: it does not tell.
         OSError: it is not connected.
     """
-    _check_unix(sock, "peer_credentials")
+    check_unix(sock, "peer_credentials")
     if hasattr(socket, "SO_PEERCRED"):
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_PEERCRED))
         return Credentials(*struct.unpack(_PEERCRED, raw))
@@ -113,7 +113,8 @@ def peer_credentials(sock: socket.socket) -> Credentials:
     raise NotOnThisSystem("peer_credentials")
 
 
-def _check_unix(sock: socket.socket, doing: str) -> None:
+def check_unix(sock: socket.socket, doing: str) -> None:
+    """Raise what a socket of another family, or another system, deserves."""
     family = getattr(socket, "AF_UNIX", None)
     if family is None or not hasattr(socket, "SCM_RIGHTS"):
         raise NotOnThisSystem(doing)
