@@ -12,7 +12,8 @@ import pytest
 
 from websock.net import multicast
 from websock.net.address import Address
-from websock.net.datagram import Datagram, bind_datagram, bind_socket
+from websock.net.datagram import Datagram, bind_datagram
+from websock.net.datagram_socket import bind_socket
 from websock.net.errors import NotOnThisSystem
 from websock.net.options import SocketOptions
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from ...typing import Buffer
 from ..address import Address
-from ..datagram import (
+from ..datagram_socket import (
     MAX_SIZE,
     NOW,
     DatagramSocket,
