@@ -133,7 +133,7 @@ def test_nobody_reads_on() -> None:
     with socket.socket(socket.AF_UNIX) as inherited:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-m", "websock", "sockets"],
-            stdin=inherited,
+            stdin=inherited.fileno(),
             stdout=write,
             stderr=subprocess.PIPE,
             cwd=LIBRARY,

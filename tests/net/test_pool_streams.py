@@ -1,0 +1,118 @@
+"""The pools over the streams that they are made for: TCP and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from websock.net.asyncio.connect import connect as connect_task
+from websock.net.asyncio.pool import Pool as TaskPool
+from websock.net.connect import connect
+from websock.net.pool import Pool
+
+
+class Server:
+    """It sends back what it gets; `drop` ends all connections."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.context = context
+        self.accepted: list[socket.socket] = []
+        self.threads = [threading.Thread(target=self.accept)]
+        self.threads[0].start()
+
+    @property
+    def address(self) -> str:
+        scheme = "tls" if self.context else "tcp"
+        return f"{scheme}://localhost:{self.listener.getsockname()[1]}"
+
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                thread = threading.Thread(target=self.echo, args=(self.listener.accept()[0],))
+                thread.start()
+                self.threads.append(thread)
+
+    def echo(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(sock)
+            if self.context is not None:
+                sock = stack.enter_context(self.context.wrap_socket(sock, server_side=True))
+            self.accepted.append(sock)
+            while data := sock.recv(65536):
+                sock.sendall(data)
+
+    def drop(self) -> None:
+        while self.accepted:
+            socket.socket.shutdown(self.accepted.pop(), socket.SHUT_RDWR)  # without a word of TLS
+
+    def stop(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def server(request: pytest.FixtureRequest, server_ssl: ssl.SSLContext) -> Iterator[Server]:
+    server = Server(server_ssl if request.param == "tls" else None)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def options(server: Server, client_ssl: ssl.SSLContext) -> Callable[[Any], dict[str, Any]]:
+    return lambda connect: {"connect": functools.partial(connect, tls=client_ssl)} if server.context else {}
+
+
+Options = Callable[[Any], dict[str, Any]]
+
+
+def test_blocking(server: Server, options: Options) -> None:
+    with Pool(size=2, **options(connect)) as pool:
+        for number in range(5):
+            with pool.connection(server.address, timeout=20) as stream:
+                stream.send_all(b"%d" % number)
+                assert stream.receive_exactly(1) == b"%d" % number
+        assert (pool.stats.opened, pool.stats.reused) == (1, 4)
+        with pool.connection(server.address) as stream:
+            server.drop()
+            select.select([stream], [], [], 20)  # wait until that is here
+        with pool.connection(server.address) as stream:
+            stream.send_all(b"x")
+            assert stream.receive_exactly(1) == b"x"
+        assert pool.stats.dead == 1
+        server.threads[1].join()
+
+
+def test_asyncio(server: Server, options: Options) -> None:
+    async def main() -> None:
+        async with TaskPool(size=2, **options(connect_task)) as pool:
+
+            async def ask(number: int) -> None:
+                async with pool.connection(server.address, timeout=20) as stream:
+                    await stream.send_all(b"%d" % number)
+                    assert await stream.receive_exactly(1) == b"%d" % number
+
+            await asyncio.gather(*map(ask, range(8)))
+            assert (pool.stats.opened, pool.stats.reused) == (2, 6)
+            await ask(8)
+            reused = pool.stats.reused
+            server.drop()
+            for thread in server.threads[1:]:
+                await asyncio.to_thread(thread.join)
+            await ask(9)
+            assert (pool.stats.reused, pool.stats.dead) == (reused, 2)
+
+    asyncio.run(main())
