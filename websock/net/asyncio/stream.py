@@ -124,6 +124,7 @@ class Stream:
 
     def _start(self, transport: SocketTransport) -> None:
         self._transport = self._link.transport = transport
+        transport.get_extra_info("peername")  # errors name it, when it cannot be asked for any more
         transport.start()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
@@ -138,10 +139,7 @@ class Stream:
 
     def __repr__(self) -> str:
         state = "closed" if self._sock.fileno() < 0 else f"fd={self._sock.fileno()}"
-        try:
-            return f"<Stream {state} {self.local} - {self.remote}>"
-        except (OSError, ValueError):
-            return f"<Stream {state}>"
+        return f"<Stream {state} {self._where()}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -175,7 +173,9 @@ class Stream:
     def _address(self, name: str) -> Address:
         sock = self._sock
         found = self._transport.get_extra_info(name)
-        address = Address.from_sockaddr(found if found is not None else "", sock.family, sock.type, sock.proto)
+        if found is None:
+            raise OSError(errno.ENOTCONN, "the peer was gone before anybody asked who it was")
+        address = Address.from_sockaddr(found, sock.family, sock.type, sock.proto)
         return secured(address, self._link.secure)
 
     @property
@@ -215,8 +215,8 @@ class Stream:
 
     @property
     def peer_certificate(self) -> dict[str, Any] | None:
-        """The peer's certificate, as ``ssl.SSLSocket.getpeercert`` has it; None for none, empty when not verified."""
-        return None if self.tls is None else self.tls.getpeercert()
+        """The peer's certificate, as ``ssl.SSLSocket.getpeercert`` has it; None for none that was verified."""
+        return None if self.tls is None else self.tls.getpeercert() or None
 
     # Receiving.
 
@@ -474,10 +474,10 @@ class Stream:
             ValueError: the file is not binary, `offset` or `count` is negative, or the socket has packets.
             ClosedError, OSError, BusyError: as for `send_all`.
         """
-        if offset < 0 or (count is not None and count < 0) or self._packets or isinstance(file, io.TextIOBase):
-            raise ValueError(
-                "send_file is for a file in binary mode and a stream, from 0 on and not less than 0 octets"
-            )
+        if offset < 0 or (count is not None and count < 0):
+            raise ValueError(f"offset and count are at least 0, not {offset} and {count}")
+        if self._packets or isinstance(file, io.TextIOBase):
+            raise ValueError("a file in binary mode is sent, and not in packets")
         await self._drain()
         link, total = self._link, 0
         descriptor = -1 if link.secure or not hasattr(os, "sendfile") else _regular(file)
@@ -533,6 +533,8 @@ class Stream:
             NotOnThisSystem: it does not hand over descriptors.
             OSError: as `receive`; with ``errno.EMSGSIZE`` there were more descriptors, and all that came are closed.
         """
+        if self._sock.family != getattr(socket, "AF_UNIX", None):
+            raise ValueError("receive_fds is for Unix sockets")
         if self._link.held:
             return self._held(self._link.take, max_size), []
         data, fds = await self._receive(lambda size: receive_fds(self._sock, size, max_fds), max_size)
@@ -575,20 +577,25 @@ class Stream:
             self._link.end(ClosedError(self._spelled()))
             self._transport.abort()
 
-    def _spelled(self) -> str:
+    def _where(self) -> str:
         try:
-            return f"the stream to {self.remote}"
+            if str(known := self.remote) != "unix:" or str(known := self.local) != "unix:":
+                return str(known)
         except (OSError, ValueError):
-            return "the stream"
+            pass
+        return "an unnamed socket"
+
+    def _spelled(self) -> str:
+        return f"the stream to {self._where()}"
 
     def _failed(self, error: OSError, doing: str) -> OSError:
         if isinstance(error, ClosedError):
             return ClosedError(self._spelled())
         if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, and the system has no advice for that
-            said = type(error)(error.errno, f"can't {doing} {self.remote}: {error.strerror}")
+            said = type(error)(error.errno, f"can't {doing} {self._where()}: {error.strerror}")
             vars(said).update(vars(error))
             return said
-        return explain(error, doing, self.remote)
+        return explain(error, doing, self._where())
 
 
 def secured(address: Address, secure: bool) -> Address:
