@@ -244,3 +244,21 @@ def test_crowd() -> None:
     out(pool, A, "a")
     pool.ask(A, 0)
     assert pool.crowd(A) == "1 of 1 to that address are out, 1 of 3 in all, and 1 waits"
+
+
+def test_one_that_was_being_checked_does_not_come_back() -> None:
+    """Who was interrupted there has closed it: nobody knows what the check had said to the peer."""
+    pool = rules()
+    pool.back(out(pool, A, "a"), 0, usable=True)
+    ticket = pool.ask(A, 1)
+    assert ticket.connection() == "a"
+    pool.end(ticket)
+    assert empty(pool)
+
+
+def test_one_that_is_opened_too_late_is_to_be_closed() -> None:
+    pool = rules()
+    ticket = pool.ask(A, 0)
+    pool.close()
+    assert not pool.opened(ticket, "a", 0)
+    assert (pool.stats().out, pool.stats().closing) == (0, 1)
