@@ -17,7 +17,8 @@ from ..resolve import asks_names
 from ..sockets import listening
 from ..tls_stream import HANDSHAKE_TIMEOUT
 from .accept import Acceptor
-from .stream import Stream, secured
+from .calls import secured
+from .stream import Stream
 from .transport import can_watch
 
 __all__ = ["Listener", "listen"]
@@ -179,7 +180,7 @@ class Listener:
 
     def _rest(self) -> None:
         """Accept no more when nobody waits, or enough are in the TLS handshake."""
-        if self._acceptor.running and (self._full() or len(self._waiting) <= len(self._ready)):
+        if self._acceptor.running and (self._full() or not self._waiting):
             self._acceptor.pause()
 
     def _wake(self) -> None:

@@ -10,7 +10,6 @@ import io
 import os
 import socket
 import ssl
-import stat
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -19,16 +18,17 @@ from typing import Any, BinaryIO, Final, Self, TypeVar
 from ...typing import Buffer
 from ..address import Address
 from ..channel import GATHER
-from ..errors import BusyError, ClosedError, NotOnThisSystem, explain
+from ..errors import ClosedError, NotOnThisSystem, explain
 from ..info import TCPInfo, tcp_info
 from ..options import SocketOptions
 from ..stream import IncompleteError
 from ..unix import Credentials, peer_credentials, receive_fds, send_fds
+from .calls import busy, first, regular, secured, send_file, whole_packet
 from .link import Link
 from .tls import TLSTransport
 from .transport import SocketTransport, can_watch
 
-__all__ = ["RECEIVE_SIZE", "Stream", "secured"]
+__all__ = ["RECEIVE_SIZE", "Stream"]
 
 RECEIVE_SIZE: Final = 2**16  # octets of one receive, unless it says otherwise
 _PIECE: Final = 2**18  # octets that are encrypted, or copied, at a time
@@ -69,7 +69,7 @@ class Stream:
         self._packets = sock.type == getattr(socket, "SOCK_SEQPACKET", None)
         self._link = Link(loop, sock, secure)
         self._link.direct = not (secure or self._packets)
-        self._recv = functools.partial(_whole_packet, sock) if self._packets else sock.recv
+        self._recv = functools.partial(whole_packet, sock) if self._packets else sock.recv
         self._local: Address | None = None
         self._remote = remote
 
@@ -98,9 +98,12 @@ class Stream:
             ssl.SSLError: it failed; `ssl.SSLCertVerificationError`: the peer is not who it should be.
             TimeoutError: it took longer.
             OSError: the connection is broken, before or meanwhile.
+            ValueError: the peer's name is to be verified, and there is none.
         """
         self = cls.__new__(cls)
         try:
+            if context.check_hostname and not (server_side or server_hostname):
+                raise ValueError("server_hostname is missing: the name that the certificate must have")
             self._open(sock, True, remote)
             link = self._link
             transport = TLSTransport(
@@ -305,7 +308,7 @@ class Stream:
 
     def _held(self, take: Callable[[_T], _R], argument: _T) -> _R:
         if self._link.waiter.waiting:
-            raise _busy("receive")
+            raise busy("receive")
         return take(argument)
 
     async def _receive(self, call: Callable[[_T], _R], argument: _T) -> _R:
@@ -315,7 +318,7 @@ class Stream:
             if link.error is not None and not link.held:
                 raise self._failed(link.error, "receive from")
             if link.waiter.waiting:
-                raise _busy("receive")
+                raise busy("receive")
             if link.tries:
                 link.tries -= 1
             else:
@@ -386,7 +389,7 @@ class Stream:
         rest = sum(len(view) for view in views)
         try:
             while rest:
-                part, views = _first(views, _PIECE)
+                part, views = first(views, _PIECE)
                 rest -= sum(len(view) for view in part)
                 transport.writelines(part)
                 await self._drain()
@@ -399,7 +402,7 @@ class Stream:
         """Wait until what is buffered is little; raise if nothing can be sent any more."""
         link = self._link
         if link.drained is not None:
-            raise _busy("send")
+            raise busy("send")
         if link.full and link.shut is None:
             link.drained = link.loop.create_future()
             try:
@@ -460,7 +463,7 @@ class Stream:
             raise self._failed(link.error, "send to")
         if link.shut is None:
             if link.drained is not None:
-                raise _busy("send")
+                raise busy("send")
             link.shut_down(ClosedError(f"our direction of {self._spelled()}"))
             self._transport.write_eof()
 
@@ -480,13 +483,13 @@ class Stream:
             raise ValueError("a file in binary mode is sent, and not in packets")
         await self._drain()
         link, total = self._link, 0
-        descriptor = -1 if link.secure or not hasattr(os, "sendfile") else _regular(file)
+        descriptor = -1 if link.secure or not hasattr(os, "sendfile") else regular(file)
         try:
             while count is None or total < count:
                 left = _FILE_PIECE if count is None else min(_FILE_PIECE, count - total)
                 sent = -1
                 if descriptor >= 0:
-                    sent = await self._give(functools.partial(_send_file, self._sock, descriptor, offset + total, left))
+                    sent = await self._give(functools.partial(send_file, self._sock, descriptor, offset + total, left))
                 if sent < 0:  # the system has no way for it
                     if descriptor >= 0 or not total:
                         file.seek(offset + total)
@@ -590,55 +593,9 @@ class Stream:
 
     def _failed(self, error: OSError, doing: str) -> OSError:
         if isinstance(error, ClosedError):
-            return ClosedError(self._spelled())
+            return ClosedError(str(error.strerror).removesuffix(" is closed"))  # a new one: it gets a traceback
         if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, and the system has no advice for that
             said = type(error)(error.errno, f"can't {doing} {self._where()}: {error.strerror}")
             vars(said).update(vars(error))
             return said
         return explain(error, doing, self._where())
-
-
-def secured(address: Address, secure: bool) -> Address:
-    """The address of a socket with TLS as one writes it, where there is a spelling for that."""
-    return address.replace(scheme="tls") if secure and address.scheme == "tcp" else address
-
-
-def _busy(what: str) -> BusyError:
-    return BusyError(f"another task is in {what} of the same stream")
-
-
-def _first(views: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:
-    """The first `size` octets of `views`, and the rest."""
-    part: list[memoryview] = []
-    for index, view in enumerate(views):
-        if len(view) > size:
-            return [*part, view[:size]], [view[size:], *views[index + 1 :]]
-        part.append(view)
-        size -= len(view)
-    return part, []
-
-
-def _regular(file: BinaryIO) -> int:
-    """The descriptor of a file that the system may be able to send; -1 without."""
-    try:
-        descriptor = file.fileno()
-        return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else -1
-    except (OSError, AttributeError):
-        return -1
-
-
-def _send_file(sock: socket.socket, descriptor: int, offset: int, count: int) -> int:
-    """How many octets the system took, 0 at the end of the file; -1 when it has no way for such a file."""
-    try:
-        return os.sendfile(sock.fileno(), descriptor, offset, count)
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            return -1
-        raise
-
-
-def _whole_packet(sock: socket.socket, size: int) -> bytes:
-    data, _, flags, _ = sock.recvmsg(size)
-    if flags & socket.MSG_TRUNC:
-        raise OSError(errno.EMSGSIZE, f"a packet of more than {size} octets came, and its rest is lost")
-    return data
