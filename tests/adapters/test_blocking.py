@@ -298,15 +298,15 @@ def test_connection_accepted_during_shutdown_is_waited_for(bench: Any, monkeypat
         running.pop()
 
     server = websock.sync.serve(handler, "127.0.0.1", 0, close_timeout=0.2)
-    accept = server._accept
+    begin = server._begin
 
-    def slow(listener: Any) -> None:
+    def slow(sock: Any, address: Any) -> None:
         entered.set()
         until(lambda: server._closing)
         threading.Event().wait(0.1)  # shutdown has taken its list of connections
-        accept(listener)
+        begin(sock, address)
 
-    monkeypatch.setattr(server, "_accept", slow)
+    monkeypatch.setattr(server, "_begin", slow)
     serving = Background(server.serve_forever)
     client = Background(websock.sync.connect, f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", open_timeout=3)
     assert entered.wait(3)

@@ -187,11 +187,13 @@ class Tasks(Driver):
             self.do(asyncio.sleep, 0)
 
     def finish(self) -> None:
-        super().finish()
-        self.do(asyncio.sleep, 0)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
+        try:
+            super().finish()
+            self.do(asyncio.sleep, 0)
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join()
+            self.loop.close()
 
 
 def payload(size: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl as ssl_module
-import time
 from typing import Any, Unpack
 
 from ..core.endpoint import default_logger
@@ -13,8 +12,11 @@ from ..core.handshake import ClientHandshake
 from ..core.options import OptionKeywords, options_from
 from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidMessage
+from ..net.address import Address
 from ..net.channel import Channel
-from ..net.sockets import connect_tcp, connect_unix, no_delay
+from ..net.connect import connected
+from ..net.guard import deadline_after
+from ..net.sockets import no_delay
 from ..net.tls import TLS, client_context
 from ..typing import HeadersLike, LoggerLike
 from ..version import USER_AGENT
@@ -88,15 +90,14 @@ def connect(
         options=options_from(options, "connect()", _KEYWORDS),
     )
     context = client_context(address.secure, ssl)
-    timeout = handshake.options.open_timeout
-    deadline = None if timeout is None else time.monotonic() + timeout
-    if sock is None:
-        if address.unix_path is not None:
-            sock = connect_unix(address.unix_path, timeout=timeout)
-        else:
-            sock = connect_tcp(host or address.host, address.port if port is None else port, timeout=timeout)
-    else:
+    deadline = deadline_after(handshake.options.open_timeout)
+    if sock is not None:
         no_delay(sock)
+    elif address.unix_path is not None:
+        sock = connected(Address("unix", path=address.unix_path), deadline=deadline)
+    else:
+        place = Address("tcp", host or address.host, address.port if port is None else port)
+        sock = connected(place, deadline=deadline)
     stream = Channel(sock)
     try:
         wire = Wire(stream, deadline)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import selectors
 import socket
 import ssl as ssl_module
 import threading
@@ -18,8 +17,12 @@ from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..exceptions import InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
+from ..net.address import Address
 from ..net.channel import Channel
-from ..net.sockets import BACK_OFF, FULL, listen_tcp, listen_unix, no_delay
+from ..net.errors import ClosedError
+from ..net.listener import Listener
+from ..net.options import SocketOptions
+from ..net.sockets import BACK_OFF, listening, no_delay
 from ..net.tls import TLS
 from ..spec import CloseCode
 from ..typing import LoggerLike
@@ -106,16 +109,20 @@ def serve(
         server_header=server_header,
     )
     hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
-    listeners = [sock] if sock is not None else []
-    if sock is None:
-        try:
+    asked = SocketOptions(backlog=backlog, reuse_port=reuse_port or None)
+    listeners: list[socket.socket] = []
+    try:
+        if sock is not None:
+            listeners.append(sock)
+            no_delay(sock)  # what is accepted inherits it
+        else:
             for name in hosts:
-                listeners += listen_tcp(name, port or 0, backlog=backlog, reuse_port=reuse_port)
-        except BaseException:
-            for listener in listeners:
-                listener.close()
-            raise
-    return Server(service, listeners, create_connection, ssl)
+                listeners += listening(Address("tcp", name or "", port or 0), asked)
+        return Server(service, listeners, create_connection, ssl)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
 
 
 _KEYWORDS = tuple(serve.__annotations__)
@@ -123,7 +130,7 @@ _KEYWORDS = tuple(serve.__annotations__)
 
 def unix_serve(handler: Handler, path: str | os.PathLike[str], **options: Any) -> Server:
     """Serve on a Unix socket: as `serve`. A dead server's file is replaced, ours removed at the end."""
-    return serve(handler, sock=listen_unix(path), **options)
+    return serve(handler, sock=listening(Address("unix", path=os.fspath(path)))[0], **options)
 
 
 class Server:
@@ -140,27 +147,24 @@ class Server:
         self.logger = service.logger
         self.create_connection = create_connection
         self.ssl = ssl
-        self._sockets = sockets
+        self._listener = Listener(sockets, logger=self.logger)
         self._lock = threading.RLock()  # a signal handler may call shutdown in the thread that accepts
         self._threads: dict[threading.Thread, _Session] = {}
         self._closing = False
         self._acceptor: threading.Thread | None = None  # who is in serve_forever
         self._stopped = threading.Event()  # nobody is in serve_forever
         self._stopped.set()
-        self._wake, self._woken = socket.socketpair()
-        for sock in sockets:
-            sock.setblocking(False)
         self.logger.info("server listening on %s", ", ".join(str(sock.getsockname()) for sock in sockets))
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
         """The listening sockets."""
-        return tuple(self._sockets)
+        return () if self._listener.closed else self._listener.sockets
 
     @property
     def socket(self) -> socket.socket:
         """The first listening socket."""
-        return self._sockets[0]
+        return self._listener.sockets[0]
 
     @property
     def connections(self) -> set[ServerConnection]:
@@ -171,7 +175,7 @@ class Server:
 
     def fileno(self) -> int:
         """The descriptor of the first listening socket."""
-        return self._sockets[0].fileno()
+        return self.socket.fileno()
 
     def serve_forever(self) -> None:
         """Accept connections until `shutdown` is called, from another thread or a signal handler.
@@ -187,31 +191,15 @@ class Server:
             self._acceptor = threading.current_thread()
             self._stopped.clear()
         try:
-            with selectors.DefaultSelector() as selector:
-                for sock in [*self._sockets, self._woken]:
-                    selector.register(sock, selectors.EVENT_READ)
-                while not self._closing:
-                    for key, _ in selector.select():
-                        if not self._closing and key.fileobj is not self._woken:
-                            self._accept(key.fileobj)
+            while True:
+                self._begin(*self._listener.accept_socket())
+        except ClosedError:
+            pass
         finally:
             self._acceptor = None
             self._stopped.set()
-            if self._closing:
-                self._close_sockets()
 
-    def _accept(self, listener: Any) -> None:
-        try:
-            sock, address = listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            self.logger.error("can't accept connections: %s; trying again in %s s", error.strerror, BACK_OFF)
-            time.sleep(BACK_OFF)
-            return
-        no_delay(sock)
+    def _begin(self, sock: Any, address: Any) -> None:
         session = _Session(self, sock, address)
         thread = threading.Thread(target=self._run, args=(session,), name=f"websock-{address}", daemon=True)
         with self._lock:
@@ -243,11 +231,10 @@ class Server:
                 return
             self._closing = True
             acceptor = self._acceptor
-        self._wake.send(b"\0")
+        self._listener.close()
         me = threading.current_thread()
         if acceptor is not me:  # else we are in a signal handler, and it goes on when this returns
             self._stopped.wait()
-            self._close_sockets()
         with self._lock:
             sessions = list(self._threads.items())
         for _, session in sessions:
@@ -258,13 +245,6 @@ class Server:
                 if close_connections and connection is not None and connection.state is not State.CONNECTING:
                     connection.wait_closed()
                 thread.join()
-
-    def _close_sockets(self) -> None:
-        sockets, self._sockets = self._sockets, []
-        for sock in sockets:
-            sock.close()
-        self._wake.close()
-        self._woken.close()
 
     def __enter__(self) -> Server:
         return self
