@@ -360,7 +360,6 @@ def test_shutdown_in_a_signal_handler_while_accepting(bench: Any) -> None:
         server._acceptor = threading.current_thread()
         with server._lock:
             server.shutdown()
-        server._close_sockets()
 
     inside = Background(shut_down_inside)
     try:
@@ -369,7 +368,6 @@ def test_shutdown_in_a_signal_handler_while_accepting(bench: Any) -> None:
         if not inside.done:
             server._lock.release()  # or the thread would stay
             inside.thread.join(2)
-            server._close_sockets()
 
 
 def test_listening_fails_without_leaving_sockets(bench: Any) -> None:

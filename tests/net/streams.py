@@ -152,7 +152,7 @@ class Blocking(Driver):
         return self.end(Stream(sock))
 
     def settled(self, end: End, call: concurrent.futures.Future[Any]) -> None:
-        while not (end.it._receiving.locked() or end.it._sending.locked() or call.done()):
+        while not (end.it._receiving.taken() or end.it._sending.taken() or call.done()):
             time.sleep(0.001)
         time.sleep(0.02)  # from there it is a few steps to the system call, which nobody can see
 

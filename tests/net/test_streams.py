@@ -17,7 +17,6 @@ import pytest
 
 from websock.net.errors import BusyError, ClosedError
 
-from ..sockets import uvloop
 from .streams import KINDS, Blocking, Driver, End, Tasks, payload, result_of
 
 Pair: TypeAlias = tuple[End, End]
@@ -35,6 +34,7 @@ def driver(
     elif request.param == "asyncio":
         made = Tasks(server_ssl, client_ssl, short_path)
     else:
+        uvloop = pytest.importorskip("uvloop")
         made = Tasks(server_ssl, client_ssl, short_path, new_loop=uvloop.new_event_loop)
     try:
         yield made

@@ -3,7 +3,7 @@
 Strategy: the calling thread is in the system call itself. The descriptor stays in blocking mode, so that without a
 timeout a message costs one call, and with one it is asked not to block (MSG_DONTWAIT) and ``poll`` waits.
 
-Each direction has a lock that is held by the one call that is in it; it is never waited for. The same locks tell when
+Each direction has a turn that is taken by the one call that is in it; it is never waited for. The same turns tell when
 nobody is in a call any more: closing wakes who is in one, and the last who leaves closes the descriptor, whose number
 must not be another file's while a system call is still about to use it.
 """
@@ -17,7 +17,6 @@ import os
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, ClassVar, Final, Self, TypeVar
 
@@ -25,7 +24,7 @@ from ..typing import Buffer
 from .address import Address
 from .channel import GATHER, after, wait_for
 from .errors import BusyError, ClosedError, explain
-from .guard import Using, deadline_after, seconds, seconds_left
+from .guard import Turn, Using, deadline_after, seconds, seconds_left
 from .info import TCPInfo, tcp_info
 from .options import SocketOptions
 from .sendfile import file_parts
@@ -92,8 +91,8 @@ class Stream:
         self._remote = remote
         self._local: Address | None = None
         self._packets = sock.type == getattr(socket, "SOCK_SEQPACKET", None)
-        self._receiving = threading.Lock()
-        self._sending = threading.Lock()
+        self._receiving = Turn()
+        self._sending = Turn()
         self._ahead: bytes | memoryview = b""  # came, and was not returned
         self._shut = ""  # why nothing can be sent any more
         self._closing = False  # no call begins
@@ -212,27 +211,24 @@ class Stream:
             OSError: the connection is broken; ``errno.EMSGSIZE`` for a packet that was longer, the rest of which is
                 lost.
         """
-        if max_size < 1:
-            raise ValueError(f"max_size is at least 1, not {max_size}")
-        if not self._receiving.acquire(False):
-            raise self._refusal("receives")
         try:
-            if self._ahead or self._closing or self._packets:
+            self._receiving.pop()
+        except IndexError:
+            raise self._refusal("receives") from None
+        try:
+            if self._ahead or self._closing or self._packets or self._receive_timeout is not None:
                 return self._receive_unusual(max_size)
-            if self._receive_timeout is None:
-                try:
-                    data = self._sock.recv(max_size)
-                except BlockingIOError:
-                    data = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), None)
-            else:
-                data = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), self._receive_timeout)
-            if self._closing:
-                raise self._closed_error()
+            try:
+                data = self._sock.recv(max_size)
+            except BlockingIOError:
+                data = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), None)
+            if not data:
+                self._check_received(max_size)
             return data
         except OSError as error:
             raise self._explained(error, "receive from") from None
         finally:
-            self._receiving.release()
+            self._receiving.append(None)
             if self._ended:
                 self._finish()
 
@@ -247,7 +243,7 @@ class Stream:
             raise ValueError("the buffer has no room")
         with Using(self, self._receiving, "receives", "receive from"):
             if self._ahead or self._packets:
-                data = self._receive_unusual(len(view))
+                data = self._take(len(view)) if self._ahead else self._receive_packet(len(view))
                 view[: len(data)] = data
                 return len(data)
             return self._into(view, self._receive_timeout)
@@ -311,9 +307,17 @@ class Stream:
         return bytes(ahead[:size])
 
     def _receive_unusual(self, max_size: int) -> bytes:
-        self._check_open()
+        self._check_received(max_size)
         if self._ahead:
             return self._take(max_size)
+        if self._packets:
+            return self._receive_packet(max_size)
+        data = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), self._receive_timeout)
+        if not data:
+            self._check_open()
+        return data
+
+    def _receive_packet(self, max_size: int) -> bytes:
         data, _, flags, _ = self._read_when_ready(
             lambda flags: self._sock.recvmsg(max_size, 0, flags), self._receive_timeout
         )
@@ -322,6 +326,12 @@ class Stream:
         if not data:
             self._check_open()
         return data
+
+    def _check_received(self, max_size: int) -> None:
+        """What nothing means: the peer's end, if it is not that."""
+        if max_size < 1:
+            raise ValueError(f"max_size is at least 1, not {max_size}")
+        self._check_open()
 
     def __iter__(self) -> Iterator[bytes]:
         """What comes, until the peer's end."""
@@ -340,8 +350,10 @@ class Stream:
             BusyError: another thread sends.
             ClosedError: it is closed, or our direction is ended.
         """
-        if not self._sending.acquire(False):
-            raise self._refusal("sends")
+        try:
+            self._sending.pop()
+        except IndexError:
+            raise self._refusal("sends") from None
         try:
             if self._shut:
                 raise self._cannot_send()
@@ -356,7 +368,7 @@ class Stream:
         except OSError as error:
             raise self._explained(error, "send to") from None
         finally:
-            self._sending.release()
+            self._sending.append(None)
             if self._ended:
                 self._finish()
 
@@ -533,7 +545,7 @@ class Stream:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORTIVE)
             else:
                 self._say_goodbye()
-        if self._receiving.locked() or self._sending.locked():
+        if self._receiving.taken() or self._sending.taken():
             # Only then: whoever else has the socket, perhaps a child, can go on with it.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
@@ -544,14 +556,14 @@ class Stream:
         pass
 
     def _finish(self) -> None:
-        """Close the descriptor if nobody is in a call. The locks are kept, so that nobody ever will be."""
+        """Close the descriptor if nobody is in a call. Both turns are kept, so that nobody ever will be."""
         receiving, sending = self._receiving, self._sending
-        while receiving.acquire(False):
-            if sending.acquire(False):
+        while receiving.take():
+            if sending.take():
                 self._sock.close()
                 return
-            receiving.release()
-            if sending.locked():
+            receiving.append(None)
+            if sending.taken():
                 return  # who holds it comes here next
             # It was let go of meanwhile by someone who found `receiving` held, by us: nobody else comes.
 

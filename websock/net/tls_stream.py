@@ -1,6 +1,6 @@
 """A blocking stream with TLS: `TLSStream`.
 
-OpenSSL works on memory (`TLS`). Beside the locks of a `Stream`, which its calls hold, there are three:
+OpenSSL works on memory (`TLS`). Beside the turns of a `Stream`, which its calls have, there are three locks:
 
 - ``_shaking``: held by the one who does the handshake; who comes meanwhile waits for it;
 - ``_writing``: held while records go to the socket, by a sender also while it waits for that. A receiver, who may have
