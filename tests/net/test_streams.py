@@ -148,6 +148,7 @@ def test_the_end_before_all_is_told_with_the_number(pair: Pair) -> None:
     pair[0].send_eof()
     with pytest.raises(EOFError, match=r"3 of 10"):
         pair[1].receive_exactly(10)
+    assert [pair[1].receive(), pair[1].receive()] == [b"abc", b""]
 
 
 # Ending.

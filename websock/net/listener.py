@@ -185,7 +185,7 @@ class Listener:
                 for key, _ in ready:
                     if (found := self._accept(key.fileobj)) is not None:
                         return found
-                if not ready and deadline is not None:
+                if seconds_left(deadline) == 0:  # also when there is no room for what is ready
                     raise explain(TimeoutError(), "accept on", self._spelled())
         finally:
             with self._lock:

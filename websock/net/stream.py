@@ -72,8 +72,8 @@ class Stream:
     """
 
     __slots__ = (
-        "__weakref__", "_ahead", "_closing", "_ended", "_local", "_packets", "_receive_timeout", "_receiving",
-        "_remote", "_send_timeout", "_sending", "_shut", "_sock",
+        "__weakref__", "_ahead", "_closing", "_direct", "_ended", "_local", "_packets", "_receive_timeout",
+        "_receiving", "_remote", "_send_timeout", "_sending", "_shut", "_sock", "_unusual",
     )  # fmt: skip
 
     _plain: ClassVar[bool] = True  # what the system call takes is what the peer gets
@@ -98,6 +98,7 @@ class Stream:
         self._closing = False  # no call begins
         self._ended = False  # and the last one to leave closes the descriptor
         self._sock = sock
+        self._look()
         sock.setblocking(DONTWAIT != 0)
         if remote is None:
             with contextlib.suppress(OSError, ValueError):  # the peer is gone already; a family without a spelling
@@ -123,7 +124,8 @@ class Stream:
     def local(self) -> Address:
         """Our end; it stays known when the stream is closed."""
         if self._local is None:
-            self._check_open()
+            if self._closing:
+                raise ClosedError("the stream")  # it was detached, or the socket was broken from the beginning
             self._local = self._spelled(Address.of(self._sock))
         return self._local
 
@@ -150,6 +152,7 @@ class Stream:
     @receive_timeout.setter
     def receive_timeout(self, value: float | None) -> None:
         self._receive_timeout = seconds(value, "receive_timeout")
+        self._look()
 
     @property
     def send_timeout(self) -> float | None:
@@ -159,6 +162,7 @@ class Stream:
     @send_timeout.setter
     def send_timeout(self, value: float | None) -> None:
         self._send_timeout = seconds(value, "send_timeout")
+        self._look()
 
     def options(self) -> SocketOptions:
         """The options that the socket has now."""
@@ -216,7 +220,7 @@ class Stream:
         except IndexError:
             raise self._refusal("receives") from None
         try:
-            if self._ahead or self._closing or self._packets or self._receive_timeout is not None:
+            if self._unusual:
                 return self._receive_unusual(max_size)
             try:
                 data = self._sock.recv(max_size)
@@ -264,7 +268,9 @@ class Stream:
             if self._plain and not self._ahead and self._receive_timeout is None and size:
                 with contextlib.suppress(BlockingIOError):
                     self._ahead = self._sock.recv(size, _WAITALL)
-            return self._take(size) if len(self._ahead) >= size else self._collect(size)
+            data = self._take(size) if len(self._ahead) >= size else self._collect(size)
+            self._look()
+            return data
 
     def _collect(self, size: int) -> bytes:
         deadline = deadline_after(self._receive_timeout)
@@ -278,10 +284,9 @@ class Stream:
                 if not came:
                     raise IncompleteError(bytes(view[:got]), size, self._where())
                 got += came
-        except IncompleteError:
-            raise
         except BaseException:
             self._ahead = bytes(view[:got])
+            self._look()
             raise
         return bytes(buffer)
 
@@ -306,10 +311,19 @@ class Stream:
         self._ahead = memoryview(ahead)[size:]
         return bytes(ahead[:size])
 
+    def _look(self) -> None:
+        """Learn what the short ways of `receive` and `send_all` ask for with one look."""
+        self._direct = self._plain and self._send_timeout is None and not self._packets
+        self._unusual = bool(self._ahead or self._packets or self._receive_timeout is not None)
+        if self._closing:  # perhaps since that line
+            self._unusual = True
+
     def _receive_unusual(self, max_size: int) -> bytes:
         self._check_received(max_size)
         if self._ahead:
-            return self._take(max_size)
+            data = self._take(max_size)
+            self._look()
+            return data
         if self._packets:
             return self._receive_packet(max_size)
         data = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), self._receive_timeout)
@@ -358,7 +372,7 @@ class Stream:
             if self._shut:
                 raise self._cannot_send()
             sent = 0
-            if self._send_timeout is None and self._plain and data:
+            if self._direct:
                 try:
                     sent = self._sock.send(data)
                 except BlockingIOError:
@@ -538,7 +552,7 @@ class Stream:
             return
         with contextlib.suppress(OSError, ValueError):
             _ = self.local  # which is known afterwards
-        self._closing = True
+        self._closing = self._unusual = True
         self._shut = "it was closed"
         with contextlib.suppress(OSError):
             if abort:

@@ -24,6 +24,9 @@ class TLS:
         server_side: our role.
         server_hostname: client only: the name to ask for (SNI) and to verify.
 
+    Raises:
+        ValueError: the settings want a name to be verified, and there is none.
+
     Attributes:
         done: the handshake is complete.
         error: a damaged record followed what `receive` returned.
@@ -31,6 +34,8 @@ class TLS:
     """
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+        if not server_side and context.check_hostname and not server_hostname:
+            raise ValueError("a name to verify is missing: server_hostname=")  # wrap_bio would verify none
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(
