@@ -15,7 +15,7 @@ import time
 
 from websock.net.address import Address
 from websock.net.datagram import Datagram
-from websock.net.resolve import resolve
+from websock.net.resolving import resolve
 
 ECHO = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}  # types of a request and of its reply
 

@@ -17,19 +17,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "websock"
 
 # Room by room, the rooms that it may import from. What is not here is not in the plan of the house.
-BOTTOM = {"spec", "typing", "exceptions", "version", "datastructures", "frames", "http11", "accelerated"}
+BOTTOM = {"spec", "typing", "exceptions", "version", "datastructures", "frames", "http11", "accelerated", "lazy"}
 MAY_IMPORT = {
     "accelerated": {"_native"},
+    "lazy": set[str](),
     "spec": set[str](),
     "version": set[str](),
     "typing": set[str](),
     "datastructures": {"typing"},
     "frames": {"spec"},
     "http11": {"datastructures", "typing"},
-    "exceptions": BOTTOM - {"exceptions", "version", "accelerated"},
-    "_native": BOTTOM - {"accelerated"},
+    "exceptions": BOTTOM - {"exceptions", "version", "accelerated", "lazy"},
+    "_native": BOTTOM - {"accelerated", "lazy"},
     "core": BOTTOM | {"_native"},
-    "net": {"accelerated", "typing", "_native"},
+    "net": {"accelerated", "lazy", "typing", "_native"},
     "sync": BOTTOM | {"core", "net"},
     "asyncio": BOTTOM | {"_native", "core", "net"},
     "serving": BOTTOM | {"core", "net", "sync", "asyncio"},

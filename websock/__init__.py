@@ -6,9 +6,9 @@ The names here are loaded when they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .lazy import lazily
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -40,36 +40,38 @@ if TYPE_CHECKING:
     from .http11 import Request, Response
     from .typing import Data
 
-_HOMES = {
-    "asyncio.client": ("ClientConnection", "connect", "unix_connect"),
-    "asyncio.connection": ("broadcast",),
-    "asyncio.server": ("Server", "ServerConnection", "serve", "unix_serve"),
-    "core.deflate": ("Deflate",),
-    "core.extensions": ("Extension", "Transform"),
-    "core.options": ("Options", "SAME_ORIGIN"),
-    "core.protocol": ("State",),
-    "datastructures": ("Headers", "MultipleValuesError"),
-    "exceptions": (
-        "ConcurrencyError",
-        "ConnectionClosed",
-        "ConnectionClosedError",
-        "ConnectionClosedOK",
-        "InvalidHandshake",
-        "InvalidHeader",
-        "InvalidOrigin",
-        "InvalidState",
-        "InvalidStatus",
-        "InvalidURI",
-        "NegotiationError",
-        "PayloadTooBig",
-        "ProtocolError",
-        "WebSocketException",
-    ),
-    "frames": ("Close", "CloseCode", "Opcode"),
-    "http11": ("Request", "Response"),
-    "typing": ("Data",),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "asyncio.client": ("ClientConnection", "connect", "unix_connect"),
+        "asyncio.connection": ("broadcast",),
+        "asyncio.server": ("Server", "ServerConnection", "serve", "unix_serve"),
+        "core.deflate": ("Deflate",),
+        "core.extensions": ("Extension", "Transform"),
+        "core.options": ("Options", "SAME_ORIGIN"),
+        "core.protocol": ("State",),
+        "datastructures": ("Headers", "MultipleValuesError"),
+        "exceptions": (
+            "ConcurrencyError",
+            "ConnectionClosed",
+            "ConnectionClosedError",
+            "ConnectionClosedOK",
+            "InvalidHandshake",
+            "InvalidHeader",
+            "InvalidOrigin",
+            "InvalidState",
+            "InvalidStatus",
+            "InvalidURI",
+            "NegotiationError",
+            "PayloadTooBig",
+            "ProtocolError",
+            "WebSocketException",
+        ),
+        "frames": ("Close", "CloseCode", "Opcode"),
+        "http11": ("Request", "Response"),
+        "typing": ("Data",),
+    },
+)
 
 __all__ = [
     "SAME_ORIGIN",
@@ -110,21 +112,3 @@ __all__ = [
     "unix_connect",
     "unix_serve",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        try:
-            return importlib.import_module(f".{name}", __name__)  # websock.exceptions, websock.sync, ...
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}.{name}":
-                raise
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    value = getattr(importlib.import_module(f".{home}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

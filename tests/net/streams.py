@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from websock.net.asyncio.connect import connect as connect_task
+from websock.net.asyncio.connecting import connect as connect_task
 from websock.net.asyncio.listener import listen as listen_task
 from websock.net.asyncio.stream import Stream as TaskStream
-from websock.net.connect import connect
+from websock.net.connecting import connect
 from websock.net.listener import listen
 from websock.net.stream import Stream
 

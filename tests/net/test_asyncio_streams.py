@@ -18,12 +18,12 @@ import pytest
 from websock.net.address import Address
 from websock.net.asyncio import race
 from websock.net.asyncio.accept import Acceptor
-from websock.net.asyncio.connect import connect
+from websock.net.asyncio.connecting import connect
 from websock.net.asyncio.listener import Listener, listen
 from websock.net.asyncio.stream import Stream
 from websock.net.errors import BusyError, ClosedError
 from websock.net.options import SocketOptions
-from websock.net.resolve import Target
+from websock.net.resolving import Target
 
 from ..sockets import Logs
 from .test_transport import LOOPS

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from websock.net.asyncio.connect import connect as connect_task
+from websock.net.asyncio.connecting import connect as connect_task
 from websock.net.asyncio.pool import Pool as TaskPool
-from websock.net.connect import connect
+from websock.net.connecting import connect
 from websock.net.pool import Pool
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from websock.net.address import Address
 from websock.net.errors import AddressError, NotOnThisSystem
-from websock.net.resolve import CONNECTION_ATTEMPT_DELAY, Target, asks_names, interleave, resolve
+from websock.net.resolving import CONNECTION_ATTEMPT_DELAY, Target, asks_names, interleave, resolve
 
 V4, V6, STREAM, DGRAM = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM, socket.SOCK_DGRAM
 ONE, TWO, THREE = (("192.0.2.1", 80), ("192.0.2.2", 80), ("2001:db8::1", 80, 0, 0))

@@ -17,7 +17,7 @@ from websock.net import info
 from websock.net.address import Address
 from websock.net.errors import AddressError, NotOnThisSystem
 from websock.net.options import SocketOptions
-from websock.net.resolve import Target, resolve
+from websock.net.resolving import Target, resolve
 from websock.net.sockets import bound, listening, open_socket
 
 from .making import ROOT, at, closing

@@ -22,7 +22,7 @@ from ..net.address import Address
 from ..net.asyncio import can_watch, transport_for
 from ..net.asyncio.accept import Acceptor
 from ..net.options import SocketOptions
-from ..net.resolve import resolve
+from ..net.resolving import resolve
 from ..net.sockets import listening, no_delay
 from ..spec import CloseCode
 from ..typing import Data, LoggerLike

@@ -6,7 +6,7 @@
     unix:///run/app.sock    unix:@abstract          unixgram:relative.sock      unixpacket:///run/app.seq
     fd://3                  sctp://host:9           bluetooth://00:11:22:33:44:55:1
 
-`*` is every address of this host. What a name means is found in ``resolve.py``.
+`*` is every address of this host. What a name means is found in ``resolving.py``.
 """
 
 from __future__ import annotations

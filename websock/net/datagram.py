@@ -35,7 +35,7 @@ from .datagram_socket import (
 )
 from .errors import BusyError, ClosedError
 from .options import SocketOptions
-from .resolve import asks_names, resolve
+from .resolving import asks_names, resolve
 
 __all__ = ["Datagram", "Received", "TruncatedError", "bind_datagram", "connect_datagram"]
 

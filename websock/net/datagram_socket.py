@@ -19,7 +19,7 @@ from .address import Address
 from .errors import AddressError, ClosedError, NotOnThisSystem, explain
 from .multicast import Interface
 from .options import SocketOptions
-from .resolve import Target, asks_names, resolve
+from .resolving import Target, asks_names, resolve
 from .sockets import bound, open_socket
 
 __all__ = [

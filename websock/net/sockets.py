@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, TypeVar
 from .address import Address
 from .errors import AddressError, explain
 from .options import SocketOptions, Stage
-from .resolve import Target
-from .resolve import resolve as _resolve
+from .resolving import Target
+from .resolving import resolve as _resolve
 
 __all__ = [
     "BACK_OFF",

@@ -14,7 +14,7 @@ from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidMessage
 from ..net.address import Address
 from ..net.channel import Channel
-from ..net.connect import connected
+from ..net.connecting import connected
 from ..net.guard import deadline_after
 from ..net.sockets import no_delay
 from ..net.tls import TLS, client_context

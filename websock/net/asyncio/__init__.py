@@ -1,31 +1,59 @@
-"""The socket layer in an event loop: transports for asyncio's protocols."""
+"""The socket layer for tasks: the names of `websock.net`, and the transports that it stands on."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import ssl
-from typing import Any
+from typing import TYPE_CHECKING
 
-from .tls import TLSTransport
-from .transport import SocketTransport, can_watch
+from ...lazy import lazily
 
-__all__ = ["SocketTransport", "TLSTransport", "can_watch", "transport_for"]
+if TYPE_CHECKING:
+    from .connecting import connect
+    from .datagram import Datagram, bind_datagram, connect_datagram
+    from .listener import Listener, listen
+    from .making import transport_for
+    from .pool import Pool
+    from .resolving import resolve
+    from .stream import Stream
+    from .tls import TLSTransport
+    from .transport import SocketTransport, can_watch
 
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "connecting": ("connect",),
+        "datagram": (
+            "Datagram",
+            "bind_datagram",
+            "connect_datagram",
+        ),
+        "listener": (
+            "Listener",
+            "listen",
+        ),
+        "making": ("transport_for",),
+        "pool": ("Pool",),
+        "resolving": ("resolve",),
+        "stream": ("Stream",),
+        "tls": ("TLSTransport",),
+        "transport": (
+            "SocketTransport",
+            "can_watch",
+        ),
+    },
+)
 
-def transport_for(
-    loop: asyncio.AbstractEventLoop,
-    sock: socket.socket,
-    protocol: asyncio.BaseProtocol,
-    peer: Any = None,
-    *,
-    context: ssl.SSLContext | None = None,
-    server_side: bool,
-    server_hostname: str | None = None,
-) -> SocketTransport:
-    """The transport of a connected socket, with TLS if there is a context; nothing happens before its `start`."""
-    if context is None:
-        return SocketTransport(loop, sock, protocol, peer)
-    return TLSTransport(
-        loop, sock, protocol, peer, context=context, server_side=server_side, server_hostname=server_hostname
-    )
+__all__ = [
+    "Datagram",
+    "Listener",
+    "Pool",
+    "SocketTransport",
+    "Stream",
+    "TLSTransport",
+    "bind_datagram",
+    "can_watch",
+    "connect",
+    "connect_datagram",
+    "listen",
+    "resolve",
+    "transport_for",
+]

@@ -28,8 +28,8 @@ from ..datagram_socket import (
 )
 from ..errors import BusyError, ClosedError
 from ..options import SocketOptions
-from ..resolve import asks_names
-from .resolve import resolve
+from ..resolving import asks_names
+from .resolving import resolve
 from .waiter import Waiter
 
 __all__ = ["Datagram", "Received", "TruncatedError", "bind_datagram", "connect_datagram"]

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from ..address import Address
 from ..errors import ClosedError, NotOnThisSystem
 from ..options import SocketOptions
-from ..resolve import asks_names
+from ..resolving import asks_names
 from ..sockets import listening
 from ..tls_stream import HANDSHAKE_TIMEOUT
 from .accept import Acceptor

@@ -84,7 +84,7 @@ class Pool(PoolBase[S]):
     ) -> None:
         super().__init__(size=size, total=total, idle=idle, age=age, clock=clock)
         if connect is None:
-            from .connect import connect as default
+            from .connecting import connect as default
 
             connect = default
         self._connect: Callable[..., Awaitable[Any]] = connect

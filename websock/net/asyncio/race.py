@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..address import Address
-from ..connect import no_way
+from ..connecting import no_way
 from ..errors import AddressError, explain
 from ..options import SocketOptions
-from ..resolve import CONNECTION_ATTEMPT_DELAY, Target, interleave
+from ..resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave
 from ..sockets import open_socket
-from .resolve import resolve
+from .resolving import resolve
 from .transport import can_watch
 
 __all__ = ["connected"]

@@ -18,7 +18,7 @@ from .errors import AddressError, explain
 from .guard import deadline_after, seconds, seconds_left
 from .listener import listen
 from .options import SocketOptions
-from .resolve import CONNECTION_ATTEMPT_DELAY, Target, interleave, resolve
+from .resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave, resolve
 from .sockets import open_socket, take_over
 from .stream import Stream
 from .tls import client_context

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 
-from .. import resolve as blocking
+from .. import resolving as blocking
 from ..address import Address
-from ..resolve import Target
+from ..resolving import Target
 
 __all__ = ["resolve"]
 
 
 async def resolve(address: str | Address, *, passive: bool = False, family: int = 0) -> list[Target]:
-    """As `websock.net.resolve.resolve`; a name is looked up in a thread of the loop's executor.
+    """As `websock.net.resolve`; a name is looked up in a thread of the loop's executor.
 
     When it is cancelled the thread goes on for as long as the system's name service takes, and its answer is dropped.
 
