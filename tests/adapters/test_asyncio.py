@@ -785,3 +785,16 @@ def test_a_loop_that_cannot_watch_sockets_uses_its_own_transports(
                 await connect(uri, ssl=True if secure else None, additional_headers={"Origin": "https://elsewhere"})
 
     run(main)
+
+
+def test_a_socket_that_has_tls_already_is_refused(client_ssl: ssl.SSLContext) -> None:
+    """What is written past it, to its descriptor, would not be encrypted."""
+
+    async def main() -> None:
+        here, there = socket.socketpair()
+        wrapped = client_ssl.wrap_socket(here, server_hostname="localhost", do_handshake_on_connect=False)
+        with there, pytest.raises(TypeError, match="SSLSocket"):
+            await connect("ws://localhost/", sock=wrapped)
+        assert wrapped.fileno() == -1
+
+    run(main)
