@@ -798,3 +798,23 @@ def test_a_socket_that_has_tls_already_is_refused(client_ssl: ssl.SSLContext) ->
         assert wrapped.fileno() == -1
 
     run(main)
+
+
+def test_a_connection_that_cannot_begin_is_forgotten(logs: Any) -> None:
+    """With TLS settings for clients, which is a common mistake, the server can still be closed."""
+
+    async def main() -> None:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+
+        async def handler(ws: Any) -> None: ...
+
+        async with serve(handler, "127.0.0.1", 0, ssl=ssl.create_default_context()) as server:
+            for _ in range(2):
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                assert await reader.read() == b""
+                writer.close()
+        assert [type(one["exception"]) for one in complaints] == [ssl.SSLError] * 2
+        assert len([one for one in logs.records if "before a handshake" in one.getMessage()]) == 2
+
+    run(main, bound=5)

@@ -229,7 +229,13 @@ class Server:
                 self._loop.call_later(BACK_OFF, self._start_accepting, listener)
                 return
             sock.setblocking(False)
-            _Opening(self, self._loop, address).start(sock, self._ssl)
+            opening = _Opening(self, self._loop, address)
+            try:
+                opening.start(sock, self._ssl)
+            except BaseException as error:
+                opening.lost(error)
+                sock.close()
+                raise
 
     async def _keep_accepting(self, listener: socket.socket) -> None:
         while True:
