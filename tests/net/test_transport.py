@@ -633,3 +633,32 @@ def test_threads_do_not_share_the_read_buffer(server_ssl: ssl.SSLContext) -> Non
     for one in threads:
         one.join()
     assert not failures
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_pauses_do_not_let_what_is_encrypted_pile_up(loop: str, server_ssl: ssl.SSLContext) -> None:
+    """A protocol that takes a record and pauses for a little: no more is read before what was read is taken."""
+
+    async def main(transport: Any, notes: Any, theirs: socket.socket) -> None:
+        running = asyncio.get_running_loop()
+        most = 0
+
+        def pause(data: bytes) -> None:
+            nonlocal most
+            most = max(most, transport._incoming.pending)
+            transport.pause_reading()
+            running.call_soon(running.call_soon, transport.resume_reading)
+
+        notes.on_data = pause
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        theirs.settimeout(10)
+        peer = await asyncio.to_thread(client.wrap_socket, theirs)
+        data = bytes(range(256)) * 40_000
+        writing = asyncio.create_task(asyncio.to_thread(peer.sendall, data))
+        assert await notes.has(len(data)) == data
+        await writing
+        peer.close()
+        assert most < 2**18
+
+    tls_pair(loop, server_ssl, main)

@@ -106,6 +106,9 @@ class TLSTransport(SocketTransport):
         if self._paused:
             self.stop_watching()
             return
+        if self._incoming.pending:  # a pause has left it, and `resume_reading` has not come to it yet
+            self._go_on()
+            return
         try:
             size = self._sock.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
