@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -662,3 +663,19 @@ def test_pauses_do_not_let_what_is_encrypted_pile_up(loop: str, server_ssl: ssl.
         assert most < 2**18
 
     tls_pair(loop, server_ssl, main)
+
+
+def test_very_many_small_writes_wait_without_work_for_each_other(scene: Any) -> None:
+    async def main(pair: Pair) -> None:
+        transport, notes, peer = await pair(small=True)
+        small = [b"%06d" % number for number in range(200_000)]
+        started = time.monotonic()
+        transport.write(b"first!" * 100_000)
+        transport.writelines(small)
+        assert await peer.read(600_000) == b"first!" * 100_000
+        assert await peer.read(1_200_000) == b"".join(small)
+        assert time.monotonic() - started < 5
+        transport.abort()
+        await notes.lost.wait()
+
+    scene(main)

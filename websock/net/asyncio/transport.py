@@ -216,7 +216,8 @@ class SocketTransport(asyncio.Transport):
         if self._eof:
             raise RuntimeError("nothing can be written after write_eof")
         if buffers := [data for data in list_of_data if len(data)]:
-            self._send(buffers)
+            # Each write goes over all that waits: for a slow peer that can be very many small ones.
+            self._send(buffers if len(buffers) <= GATHER else [b"".join(buffers)])
 
     def _send(self, buffers: list[Buffer]) -> None:
         if self._lost:
