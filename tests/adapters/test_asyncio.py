@@ -818,3 +818,40 @@ def test_a_connection_that_cannot_begin_is_forgotten(logs: Any) -> None:
         assert len([one for one in logs.records if "before a handshake" in one.getMessage()]) == 2
 
     run(main, bound=5)
+
+
+def _eagerly(loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+    """A task whose first step has run: what asyncio.eager_task_factory does, since Python 3.12."""
+    task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+    first = loop._ready.pop()
+    present = asyncio.current_task(loop)
+    if present is not None:
+        asyncio.tasks._leave_task(loop, present)
+    try:
+        first._run()
+    finally:
+        if present is not None:
+            asyncio.tasks._enter_task(loop, present)
+    return task
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_tasks_that_begin_at_once(slow: bool) -> None:
+    async def allow(connection: Any, request: Any) -> None:
+        await asyncio.sleep(0.01 if slow else 0)
+
+    async def handler(ws: Any) -> None:
+        assert ws.state.name == "OPEN"
+        async for message in ws:
+            await ws.send(message)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", _eagerly))
+        for hook in (None, allow):
+            async with contextlib.AsyncExitStack() as stack:
+                server = await stack.enter_async_context(serve(handler, "127.0.0.1", 0, process_request=hook))
+                ws = await stack.enter_async_context(connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+                await ws.send("x")
+                assert await asyncio.wait_for(ws.recv(), 2) == "x"
+
+    run(main)

@@ -522,11 +522,11 @@ class _Opening(asyncio.Protocol):
         transport.resume_reading()  # before what may pause it again: the loop reads when we are done
         if server.service.handler is _nothing_to_do:
             server._untended.add(connection)
-        else:
-            self._start(_handle(server.service.handler, connection), connection)
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
             connection._start_close(CloseCode.GOING_AWAY, "")
+        if server.service.handler is not _nothing_to_do:  # last, since an eager task runs at once
+            self._start(_handle(server.service.handler, connection), connection)
 
 
 async def _handle(handler: Handler, connection: ServerConnection) -> None:
