@@ -855,3 +855,21 @@ def test_tasks_that_begin_at_once(slow: bool) -> None:
                 assert await asyncio.wait_for(ws.recv(), 2) == "x"
 
     run(main)
+
+
+def test_who_waits_for_the_end_with_a_timeout_leaves_nothing() -> None:
+    async def main() -> None:
+        async with pair() as (ws, other):
+            for _ in range(20):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0):
+                        await other.wait_closed()
+            waiting = [asyncio.create_task(other.wait_closed()) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[1].cancel()
+            await asyncio.sleep(0)
+            assert len(other._closed) == 2
+            await ws.close()
+            assert len(await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 2)) == 3
+
+    run(main)
