@@ -873,3 +873,26 @@ def test_who_waits_for_the_end_with_a_timeout_leaves_nothing() -> None:
             assert len(await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 2)) == 3
 
     run(main)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_hook_that_goes_on_when_it_is_cancelled(raises: bool, logs: Any) -> None:
+    """Time runs out while it is awaited: the request is answered once."""
+
+    async def stubborn(connection: Any, request: Any) -> None:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            if raises:
+                raise LookupError("mine") from None
+
+    async def handler(ws: Any) -> None: ...
+
+    async def main() -> None:
+        async with serve(handler, "127.0.0.1", 0, process_request=stubborn, open_timeout=0.1) as server:
+            with pytest.raises(websock.InvalidStatus, match="408"):
+                await connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+    logs.expected = int(raises)
+    run(main)
+    assert len([one for one in logs.records if "rejected (408)" in one.getMessage()]) == 1

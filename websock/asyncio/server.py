@@ -501,14 +501,17 @@ class _Opening(asyncio.Protocol):
 
     async def _decide(self, connection: ServerConnection, steps: Steps, awaited: Awaitable[Any] | None) -> None:
         """The rest of `Service.answer`, from a hook that must be awaited."""
+        refused = False
         while awaited is not None:
+            value, error = None, None
             try:
                 value = await awaited
-            except Exception as error:  # the hook's: the answer is decided there
-                awaited = _until_awaitable(steps, error=error)
-            else:
-                awaited = _until_awaitable(steps, value)
-        self._decided(connection)
+            except Exception as raised:  # the hook's: the answer is decided there
+                error = raised
+            refused = self._handshake.done  # meanwhile, and the hook did not let itself be cancelled
+            awaited = _until_awaitable(steps, value, error=error)
+        if not refused:
+            self._decided(connection)
 
     def _decided(self, connection: ServerConnection) -> None:
         """The request is answered: open the connection, or end it."""
