@@ -679,3 +679,28 @@ def test_very_many_small_writes_wait_without_work_for_each_other(scene: Any) -> 
         await notes.lost.wait()
 
     scene(main)
+
+
+def test_a_system_without_sendmsg(scene: Any) -> None:
+    """As Windows is."""
+
+    class Without:
+        def __init__(self, sock: socket.socket) -> None:
+            self.__sock = sock
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "sendmsg":
+                raise AttributeError(name)
+            return getattr(self.__sock, name)
+
+    async def main(pair: Pair) -> None:
+        transport, notes, peer = await pair(small=True)
+        transport._sock = Without(transport._sock)  # type: ignore[assignment]
+        parts = [b"%06d" % number * 1000 for number in range(500)]
+        for start in range(0, len(parts), 50):
+            transport.writelines(parts[start : start + 50])
+        transport.close()
+        assert await peer.at_end() == b"".join(parts)
+        await notes.lost.wait()
+
+    scene(main)

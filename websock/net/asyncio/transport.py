@@ -237,7 +237,7 @@ class SocketTransport(asyncio.Transport):
     def _try(self, buffers: list[Buffer]) -> int:
         """Give the socket of `buffers` what it takes now; how many octets that is."""
         try:
-            if len(buffers) == 1:
+            if len(buffers) == 1 or not hasattr(self._sock, "sendmsg"):  # Windows has none
                 return self._sock.send(buffers[0])
             return self._sock.sendmsg(buffers[:GATHER])
         except (BlockingIOError, InterruptedError):
