@@ -704,3 +704,28 @@ def test_a_system_without_sendmsg(scene: Any) -> None:
         await notes.lost.wait()
 
     scene(main)
+
+
+def test_our_end_leaves_what_waits_while_we_pause(scene: Any) -> None:
+    """A protocol with a small buffer has taken a part of what came, pauses, and ends its own direction."""
+
+    async def main(pair: Pair) -> None:
+        transport, notes, peer = await pair(IntoBuffer(keep_open=True))
+
+        def pause_and_end(data: bytes) -> None:
+            notes.on_data = None
+            transport.pause_reading()
+            transport.write_eof()
+
+        notes.on_data = pause_and_end
+        data = bytes(range(250)) * 40
+        await peer.do("sendall", data)
+        await asyncio.sleep(0.05)
+        assert len(notes.data) == 1000
+        transport.resume_reading()
+        assert await notes.has(len(data)) == data
+        assert await peer.at_end() == b"" and "eof" not in notes.events
+        transport.abort()
+        await notes.lost.wait()
+
+    scene(main)

@@ -227,7 +227,7 @@ class TLSTransport(SocketTransport):
             super()._send([self._outgoing.read()])
 
     def _end_writing(self) -> None:
-        if self._incoming.pending and not self._at_eof:
+        if (self._incoming.pending or self._tls.pending()) and not self._at_eof:
             return  # OpenSSL would look for the peer's close_notify, and throw away what is in front of it
         self._notify()
         if self._pending is None and not self._lost:
