@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -896,3 +897,39 @@ def test_a_hook_that_goes_on_when_it_is_cancelled(raises: bool, logs: Any) -> No
     logs.expected = int(raises)
     run(main)
     assert len([one for one in logs.records if "rejected (408)" in one.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+def test_what_a_reset_does_to_a_write_is_told(size: int) -> None:
+    """By its name, though the system tells it once and the native pump writes by itself."""
+
+    async def main() -> None:
+        async with pair(compression=None) as (ws, other):
+            other.transport.stop_watching()
+            linger = struct.pack("ii", 1, 0)
+            ws.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            ws.transport.abort()
+            await ws.wait_closed()
+            await asyncio.sleep(0.05)
+            with pytest.raises(ConnectionClosedError) as caught:
+                for _ in range(2):
+                    await other.send("x" * size)
+                    await asyncio.sleep(0.01)
+            assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+def test_sending_without_a_transport(size: int) -> None:
+    async def main() -> None:
+        async with pair(compression=None) as (ws, other):
+            transport = other.transport
+            del other.transport
+            with pytest.raises(AttributeError):
+                other.send("x" * size)
+            other.transport = transport
+            transport.abort()
+            await ws.wait_closed()
+
+    run(main)
