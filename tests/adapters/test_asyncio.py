@@ -933,3 +933,21 @@ def test_sending_without_a_transport(size: int) -> None:
             await ws.wait_closed()
 
     run(main)
+
+
+def test_a_server_closes_at_any_moment_where_the_loop_cannot_watch_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("websock.asyncio.server.can_watch", lambda loop: False)
+
+    async def handler(ws: Any) -> None: ...
+
+    async def main() -> None:
+        for turns in range(10):
+            async with serve(handler, "127.0.0.1", 0) as server:
+                with socket.create_connection(server.sockets[0].getsockname()) as client:
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    server.close()
+                    client.close()
+                    await asyncio.wait_for(server.wait_closed(), 2)
+
+    run(main, bound=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import inspect
 import os
 import socket
@@ -242,7 +243,12 @@ class Server:
             sock, address = await self._loop.sock_accept(listener)
             task = self._loop.create_task(self._connect(_Opening(self, self._loop, address), sock))
             self._accepted.add(task)
-            task.add_done_callback(self._accepted.discard)
+            task.add_done_callback(functools.partial(self._accepted_ended, sock))
+
+    def _accepted_ended(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        self._accepted.discard(task)
+        if task.cancelled():  # perhaps before it began
+            sock.close()
 
     def _watch_deadlines(self) -> None:
         """End the openings that have had their time, and look again when the next one has."""
@@ -454,6 +460,8 @@ class _Opening(asyncio.Protocol):
             self._handshake.done = True
             if self._transport is not None:
                 self._transport.abort()
+            else:
+                self._end()
 
     def _answered(self) -> None:
         """Write an answer that is not 101; then wait a little for the peer to read it."""
