@@ -96,6 +96,17 @@ static int hand_over(Pump *self, int method, PyObject *what) {
     return done == NULL ? -1 : 0;
 }
 
+#ifndef _WIN32
+/* The transport is told what `errno` says. */
+static int broken(Pump *self) {
+    PyErr_SetFromErrno(PyExc_OSError);
+    PyObject *error = taken_exception();
+    int result = error == NULL ? -1 : hand_over(self, BROKEN, error);
+    Py_XDECREF(error);
+    return result;
+}
+#endif
+
 /* What is left of a payload when `done` octets of it are gone; the octets of bytes need no copy. */
 static PyObject *rest_of(PyObject *owner, const unsigned char *payload, size_t done, size_t size) {
     if (!PyBytes_CheckExact(owner)) return PyBytes_FromStringAndSize((const char *)payload + done, size - done);
@@ -111,6 +122,10 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size, Py
     unsigned char *out = self->out;
     int method = WRITE, result = 0;
     if (size + more_size == 0) return 0;
+    if (self->transport == NULL) {
+        not_ready();
+        return -1;
+    }
     self->out = NULL; /* from here on other code may run, which may send too */
     self->out_size = self->out_capacity = 0;
 #ifndef _WIN32
@@ -125,7 +140,11 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size, Py
         if (sent_now > 0) {
             done = (size_t)sent_now;
             method = QUEUE; /* it is full now */
-        } /* an error comes back when the transport tries */
+        } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+            result = broken(self); /* the system tells a reset once */
+            PyMem_Free(out);
+            return result;
+        }
     }
 #endif
     PyObject *rest = NULL, *behind = NULL;
@@ -151,10 +170,6 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size, Py
 }
 
 static int flush(Pump *self) {
-    if (self->transport == NULL && self->out_size) {
-        not_ready();
-        return -1;
-    }
     if (self->lost) {
         self->out_size = 0;
         return self->decoder != NULL && PyList_GET_SIZE(FIELD(self, out)) ? call(self, FLUSH_REST) : 0;
