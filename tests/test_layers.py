@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -274,3 +275,12 @@ def test_types_point_down_too_and_make_no_cycle(tmp_path: Path) -> None:
     assert violations(tmp_path) == []
     (tmp_path / "core" / "codec.py").write_text(guard + "pass\nelse:\n    from .protocol import Protocol\n")
     assert any("a cycle" in one for one in violations(tmp_path))
+
+
+def test_every_package_is_installed() -> None:
+    """The list in pyproject.toml, which an editable installation does not look at."""
+    settings = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    found = {path.parent.relative_to(ROOT.parent).as_posix().replace("/", ".") for path in ROOT.rglob("__init__.py")}
+    assert set(settings["packages"]) == found
+    sources = {source for module in settings["ext-modules"] for source in (*module["sources"], *module["depends"])}
+    assert sources == {path.relative_to(ROOT.parent).as_posix() for path in ROOT.glob("_native/*.[ch]")}

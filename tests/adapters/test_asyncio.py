@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -785,3 +786,168 @@ def test_a_loop_that_cannot_watch_sockets_uses_its_own_transports(
                 await connect(uri, ssl=True if secure else None, additional_headers={"Origin": "https://elsewhere"})
 
     run(main)
+
+
+def test_a_socket_that_has_tls_already_is_refused(client_ssl: ssl.SSLContext) -> None:
+    """What is written past it, to its descriptor, would not be encrypted."""
+
+    async def main() -> None:
+        here, there = socket.socketpair()
+        wrapped = client_ssl.wrap_socket(here, server_hostname="localhost", do_handshake_on_connect=False)
+        with there, pytest.raises(TypeError, match="SSLSocket"):
+            await connect("ws://localhost/", sock=wrapped)
+        assert wrapped.fileno() == -1
+
+    run(main)
+
+
+def test_a_connection_that_cannot_begin_is_forgotten(logs: Any) -> None:
+    """With TLS settings for clients, which is a common mistake, the server can still be closed."""
+
+    async def main() -> None:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+
+        async def handler(ws: Any) -> None: ...
+
+        async with serve(handler, "127.0.0.1", 0, ssl=ssl.create_default_context()) as server:
+            for _ in range(2):
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                assert await reader.read() == b""
+                writer.close()
+        assert [type(one["exception"]) for one in complaints] == [ssl.SSLError] * 2
+        assert len([one for one in logs.records if "before a handshake" in one.getMessage()]) == 2
+
+    run(main, bound=5)
+
+
+def _eagerly(loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+    """A task whose first step has run: what asyncio.eager_task_factory does, since Python 3.12."""
+    task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+    first = loop._ready.pop()
+    present = asyncio.current_task(loop)
+    if present is not None:
+        asyncio.tasks._leave_task(loop, present)
+    try:
+        first._run()
+    finally:
+        if present is not None:
+            asyncio.tasks._enter_task(loop, present)
+    return task
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_tasks_that_begin_at_once(slow: bool) -> None:
+    async def allow(connection: Any, request: Any) -> None:
+        await asyncio.sleep(0.01 if slow else 0)
+
+    async def handler(ws: Any) -> None:
+        assert ws.state.name == "OPEN"
+        async for message in ws:
+            await ws.send(message)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", _eagerly))
+        for hook in (None, allow):
+            async with contextlib.AsyncExitStack() as stack:
+                server = await stack.enter_async_context(serve(handler, "127.0.0.1", 0, process_request=hook))
+                ws = await stack.enter_async_context(connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+                await ws.send("x")
+                assert await asyncio.wait_for(ws.recv(), 2) == "x"
+
+    run(main)
+
+
+def test_who_waits_for_the_end_with_a_timeout_leaves_nothing() -> None:
+    async def main() -> None:
+        async with pair() as (ws, other):
+            for _ in range(20):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0):
+                        await other.wait_closed()
+            waiting = [asyncio.create_task(other.wait_closed()) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[1].cancel()
+            await asyncio.sleep(0)
+            assert len(other._closed) == 2
+            await ws.close()
+            assert len(await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 2)) == 3
+
+    run(main)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_hook_that_goes_on_when_it_is_cancelled(raises: bool, logs: Any) -> None:
+    """Time runs out while it is awaited: the request is answered once."""
+
+    async def stubborn(connection: Any, request: Any) -> None:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            if raises:
+                raise LookupError("mine") from None
+
+    async def handler(ws: Any) -> None: ...
+
+    async def main() -> None:
+        async with serve(handler, "127.0.0.1", 0, process_request=stubborn, open_timeout=0.1) as server:
+            with pytest.raises(websock.InvalidStatus, match="408"):
+                await connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+    logs.expected = int(raises)
+    run(main)
+    assert len([one for one in logs.records if "rejected (408)" in one.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+def test_what_a_reset_does_to_a_write_is_told(size: int) -> None:
+    """By its name, though the system tells it once and the native pump writes by itself."""
+
+    async def main() -> None:
+        async with pair(compression=None) as (ws, other):
+            other.transport.stop_watching()
+            linger = struct.pack("ii", 1, 0)
+            ws.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            ws.transport.abort()
+            await ws.wait_closed()
+            await asyncio.sleep(0.05)
+            with pytest.raises(ConnectionClosedError) as caught:
+                for _ in range(2):
+                    await other.send("x" * size)
+                    await asyncio.sleep(0.01)
+            assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+def test_sending_without_a_transport(size: int) -> None:
+    async def main() -> None:
+        async with pair(compression=None) as (ws, other):
+            transport = other.transport
+            del other.transport
+            with pytest.raises(AttributeError):
+                other.send("x" * size)
+            other.transport = transport
+            transport.abort()
+            await ws.wait_closed()
+
+    run(main)
+
+
+def test_a_server_closes_at_any_moment_where_the_loop_cannot_watch_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("websock.asyncio.server.can_watch", lambda loop: False)
+
+    async def handler(ws: Any) -> None: ...
+
+    async def main() -> None:
+        for turns in range(10):
+            async with serve(handler, "127.0.0.1", 0) as server:
+                with socket.create_connection(server.sockets[0].getsockname()) as client:
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    server.close()
+                    client.close()
+                    await asyncio.wait_for(server.wait_closed(), 2)
+
+    run(main, bound=10)

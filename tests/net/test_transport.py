@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -633,3 +634,98 @@ def test_threads_do_not_share_the_read_buffer(server_ssl: ssl.SSLContext) -> Non
     for one in threads:
         one.join()
     assert not failures
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_pauses_do_not_let_what_is_encrypted_pile_up(loop: str, server_ssl: ssl.SSLContext) -> None:
+    """A protocol that takes a record and pauses for a little: no more is read before what was read is taken."""
+
+    async def main(transport: Any, notes: Any, theirs: socket.socket) -> None:
+        running = asyncio.get_running_loop()
+        most = 0
+
+        def pause(data: bytes) -> None:
+            nonlocal most
+            most = max(most, transport._incoming.pending)
+            transport.pause_reading()
+            running.call_soon(running.call_soon, transport.resume_reading)
+
+        notes.on_data = pause
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        theirs.settimeout(10)
+        peer = await asyncio.to_thread(client.wrap_socket, theirs)
+        data = bytes(range(256)) * 40_000
+        writing = asyncio.create_task(asyncio.to_thread(peer.sendall, data))
+        assert await notes.has(len(data)) == data
+        await writing
+        peer.close()
+        assert most < 2**18
+
+    tls_pair(loop, server_ssl, main)
+
+
+def test_very_many_small_writes_wait_without_work_for_each_other(scene: Any) -> None:
+    async def main(pair: Pair) -> None:
+        transport, notes, peer = await pair(small=True)
+        small = [b"%06d" % number for number in range(200_000)]
+        started = time.monotonic()
+        transport.write(b"first!" * 100_000)
+        transport.writelines(small)
+        assert await peer.read(600_000) == b"first!" * 100_000
+        assert await peer.read(1_200_000) == b"".join(small)
+        assert time.monotonic() - started < 5
+        transport.abort()
+        await notes.lost.wait()
+
+    scene(main)
+
+
+def test_a_system_without_sendmsg(scene: Any) -> None:
+    """As Windows is."""
+
+    class Without:
+        def __init__(self, sock: socket.socket) -> None:
+            self.__sock = sock
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "sendmsg":
+                raise AttributeError(name)
+            return getattr(self.__sock, name)
+
+    async def main(pair: Pair) -> None:
+        transport, notes, peer = await pair(small=True)
+        transport._sock = Without(transport._sock)  # type: ignore[assignment]
+        parts = [b"%06d" % number * 1000 for number in range(500)]
+        for start in range(0, len(parts), 50):
+            transport.writelines(parts[start : start + 50])
+        transport.close()
+        assert await peer.at_end() == b"".join(parts)
+        await notes.lost.wait()
+
+    scene(main)
+
+
+def test_our_end_leaves_what_waits_while_we_pause(scene: Any) -> None:
+    """A protocol with a small buffer has taken a part of what came, pauses, and ends its own direction."""
+
+    async def main(pair: Pair) -> None:
+        transport, notes, peer = await pair(IntoBuffer(keep_open=True))
+
+        def pause_and_end(data: bytes) -> None:
+            notes.on_data = None
+            transport.pause_reading()
+            transport.write_eof()
+
+        notes.on_data = pause_and_end
+        data = bytes(range(250)) * 40
+        await peer.do("sendall", data)
+        await asyncio.sleep(0.05)
+        assert len(notes.data) == 1000
+        transport.resume_reading()
+        assert await notes.has(len(data)) == data
+        assert await peer.at_end() == b"" and "eof" not in notes.events
+        transport.abort()
+        await notes.lost.wait()
+
+    scene(main)

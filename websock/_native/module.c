@@ -1,8 +1,6 @@
 /* The module websock._native.speedups. It knows nothing of the package: core/accelerate.py gives it what it needs. */
 #include "native.h"
 
-PyTypeObject *shared_type(void);
-
 static PyObject *py_bind_codec(PyObject *Py_UNUSED(module), PyObject *args) {
     CodecNames *n = &codec_names;
     if (!PyArg_ParseTuple(args, "OOOOOOOOOOOnnn", &n->judge, &n->invalid_text, &n->too_big, &n->too_many, &n->Assembly,
@@ -36,7 +34,7 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit_speedups(void) {
     struct { const char *name; PyTypeObject *type; } types[] = {
         {"Decoder", &DecoderType}, {"Queue", &QueueType}, {"Waiter", &WaiterType}, {"Pump", &PumpType},
-        {"Shared", shared_type()}, {"Receive", &ReceiveType}, {"Sent", &SentType},
+        {"Shared", &SharedType}, {"Receive", &ReceiveType}, {"Sent", &SentType},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (PyType_Ready(types[i].type) < 0) return NULL;

@@ -93,8 +93,8 @@ extern PyTypeObject SentType;
 extern PyObject *sent;
 PyObject *coroutine_throw(PyObject *const *args, Py_ssize_t count);
 
-/* pump.c */
-extern PyTypeObject PumpType, ReceiveType;
+/* pump.c, shared.c, receive.c; see pump.h */
+extern PyTypeObject PumpType, SharedType, ReceiveType;
 PyObject *py_bind_pump(PyObject *module, PyObject *names);
 
 #endif

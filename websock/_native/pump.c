@@ -3,7 +3,7 @@
  * Here is what happens for every read and every message: the callbacks of the transport, `recv`, iteration, `send`, and
  * collecting what is sent. All else is in asyncio/connection.py, and is called by name. Fields of the Protocol are read
  * in their slots, whose offsets `bind` looks up. */
-#include "native.h"
+#include "pump.h"
 #include <structmember.h>
 #ifndef _WIN32
 #include <errno.h>
@@ -11,63 +11,37 @@
 #include <sys/uio.h>
 #endif
 
-enum { TURN = 64, CORK = 65536, LARGE = 16384, DIRECT = 32768, SPENT_LEAST = 1 << 17, SPENT_MOST = 1 << 22 };
+enum { CORK = 65536, LARGE = 16384, DIRECT = 32768, SPENT_LEAST = 1 << 17, SPENT_MOST = 1 << 22 };
 
-/* Shared: what the connections of one event loop have in common. */
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *loop; /* a weak reference */
-    PyObject *view, *buffer, *last, *waiting, *weakrefs;
-    PyObject *spent; /* a large message that a callback has seen; see spend() */
-} Shared;
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *id, *logger, *request, *response, *protocol;
-    PyObject *transport, *loop, *turn, *decoding, *timer, *drained, *closed, *pongs, *on_message, *lost_by;
-    Shared *shared;
-    Queue *inbox;
-    Waiter *waiter;
-    Decoder *decoder;       /* the protocol's */
-    unsigned char *out;     /* frames that wait for the end of a callback */
-    unsigned char *direct;  /* where the present read goes, if not to the shared buffer */
-    PyObject *lent;         /* keeps alive what `direct` points to */
-    PyObject *collected;    /* what a read brought, when the inbox must look at it */
-    size_t out_size, out_capacity, lent_size;
-    int fd, burst;
-    char corked, reading_paused, writing_paused, parts, lost, dropping;
-} Pump;
-
-static PyObject *ProtocolClass, *SocketTransport, *OPEN, *ENDING, *CLOSED, *converted, *ConnectionClosedOK;
-static struct { Py_ssize_t state, out, part_opcode, pipeline, wants_tick, wants_eof, wants_close, unsettled, heard, eof, masks; } at;
+static PyObject *ProtocolClass, *SocketTransport, *OPEN, *ENDING, *CLOSED;
+PyObject *pump_converted, *pump_closed_ok;
+static struct {
+    Py_ssize_t state, out, part_opcode, pipeline, wants_tick, wants_eof, wants_close, unsettled, heard, eof, masks;
+} at;
 static struct { Py_ssize_t closing, pending, paused; } of; /* the transport's */
-enum { PAUSE_READING, CATCH_UP, READ_ON_IF_LOW, COME_BACK, ASK_TURN, FLUSH_REST, SEND_SLOW, REFUSE_RECEIVER, FAILED,
-       DECODED, SETTLE, WRITE, WRITELINES, QUEUE, AT_EOF, BROKEN, CRASHED, STOP_WATCHING, ADD, SENDING,
-       PLAIN, BROADCAST_SLOW, NAMES };
 static const char *const name_texts[NAMES] = {
     "_pause_reading", "_catch_up", "_read_on_if_low", "_come_back", "_ask_turn", "_flush_rest", "_send_slow",
-    "_refuse_receiver", "_callback_failed", "_decoded", "settle", "write", "writelines", "queue", "at_eof", "broken", "crashed",
-    "stop_watching", "add", "_sending", "plain", "_broadcast_slow"};
+    "_refuse_receiver", "_callback_failed", "_decoded", "settle", "write", "writelines", "queue", "at_eof", "broken",
+    "crashed", "stop_watching", "add", "_sending", "plain", "_broadcast_slow"};
 static PyObject *names[NAMES];
 
 #define FIELD(pump, name) (*(PyObject **)((char *)(pump)->protocol + at.name))
 #define ITS(transport, name) (*(PyObject **)((char *)(transport) + of.name))
 
-static int call(void *self, int name) {
+int pump_call(void *self, int name) {
     PyObject *result = PyObject_CallMethodNoArgs(self, names[name]);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
 
-static PyObject *not_ready(void) {
+PyObject *pump_not_ready(void) {
     PyErr_SetString(PyExc_AttributeError, "the connection is not initialized");
     return NULL;
 }
 
-static int calls_back(Pump *self) { return self->on_message != NULL && self->on_message != Py_None; }
+int pump_calls_back(Pump *self) { return self->on_message != NULL && self->on_message != Py_None; }
 static int is_open(Pump *self) { return self->decoder != NULL && FIELD(self, state) == OPEN; }
-static int is_ending(Pump *self) {
+int pump_is_ending(Pump *self) {
     return self->decoder != NULL && (FIELD(self, state) == ENDING || FIELD(self, state) == CLOSED);
 }
 
@@ -96,6 +70,17 @@ static int hand_over(Pump *self, int method, PyObject *what) {
     return done == NULL ? -1 : 0;
 }
 
+#ifndef _WIN32
+/* The transport is told what `errno` says. */
+static int broken(Pump *self) {
+    PyErr_SetFromErrno(PyExc_OSError);
+    PyObject *error = taken_exception();
+    int result = error == NULL ? -1 : hand_over(self, BROKEN, error);
+    Py_XDECREF(error);
+    return result;
+}
+#endif
+
 /* What is left of a payload when `done` octets of it are gone; the octets of bytes need no copy. */
 static PyObject *rest_of(PyObject *owner, const unsigned char *payload, size_t done, size_t size) {
     if (!PyBytes_CheckExact(owner)) return PyBytes_FromStringAndSize((const char *)payload + done, size - done);
@@ -111,6 +96,10 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size, Py
     unsigned char *out = self->out;
     int method = WRITE, result = 0;
     if (size + more_size == 0) return 0;
+    if (self->transport == NULL) {
+        pump_not_ready();
+        return -1;
+    }
     self->out = NULL; /* from here on other code may run, which may send too */
     self->out_size = self->out_capacity = 0;
 #ifndef _WIN32
@@ -125,7 +114,11 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size, Py
         if (sent_now > 0) {
             done = (size_t)sent_now;
             method = QUEUE; /* it is full now */
-        } /* an error comes back when the transport tries */
+        } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+            result = broken(self); /* the system tells a reset once */
+            PyMem_Free(out);
+            return result;
+        }
     }
 #endif
     PyObject *rest = NULL, *behind = NULL;
@@ -150,21 +143,17 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size, Py
     return result;
 }
 
-static int flush(Pump *self) {
-    if (self->transport == NULL && self->out_size) {
-        not_ready();
-        return -1;
-    }
+int pump_flush_out(Pump *self) {
     if (self->lost) {
         self->out_size = 0;
-        return self->decoder != NULL && PyList_GET_SIZE(FIELD(self, out)) ? call(self, FLUSH_REST) : 0;
+        return self->decoder != NULL && PyList_GET_SIZE(FIELD(self, out)) ? pump_call(self, FLUSH_REST) : 0;
     }
     if (self->out_size && write_out(self, NULL, 0, NULL) < 0) return -1;
     if (self->decoder == NULL) return 0;
-    if ((PyList_GET_SIZE(FIELD(self, out)) && (!self->writing_paused || is_ending(self)))
+    if ((PyList_GET_SIZE(FIELD(self, out)) && (!self->writing_paused || pump_is_ending(self)))
         || FIELD(self, wants_tick) == Py_True || FIELD(self, wants_eof) == Py_True
         || FIELD(self, wants_close) == Py_True || (self->reading_paused && FIELD(self, state) != OPEN))
-        return call(self, FLUSH_REST);
+        return pump_call(self, FLUSH_REST);
     return 0;
 }
 
@@ -192,7 +181,7 @@ static int in_short(Pump *self) {
 }
 
 static int flush_unless_corked(Pump *self) {
-    return !self->corked || self->out_size > CORK ? flush(self) : 0;
+    return !self->corked || self->out_size > CORK ? pump_flush_out(self) : 0;
 }
 
 /* 1: queued, perhaps written; 0: not the short way; -1: exception. */
@@ -284,26 +273,30 @@ static PyObject *pump_broadcast(Pump *self, PyObject *encoded) {
 }
 
 static PyObject *pump_flush(Pump *self, PyObject *Py_UNUSED(unused)) {
-    if (flush(self) < 0) return NULL;
+    if (pump_flush_out(self) < 0) return NULL;
     Py_RETURN_NONE;
 }
 
 /* Receiving. */
 
-static int popped(Pump *self) {
+int pump_is_unsettled(Pump *self) { return self->decoder == NULL || FIELD(self, unsettled) != Py_None; }
+
+int pump_popped(Pump *self) {
     self->burst++;
-    return self->reading_paused ? call(self, READ_ON_IF_LOW) : 0;
+    return self->reading_paused ? pump_call(self, READ_ON_IF_LOW) : 0;
 }
 
 static int settle_if_idle(Pump *self) {
     if (FIELD(self, unsettled) == Py_None || self->inbox->count) return 0;
-    return call(self->protocol, SETTLE);
+    return pump_call(self->protocol, SETTLE);
 }
 
 /* A callback has seen `message`. A large one is kept until something small comes: if its memory went back to the system
  * at once, the next one would have to be given every page of its own anew, which takes longer than all else. */
 static void spend(Pump *self, PyObject *message) {
-    Py_ssize_t size = PyUnicode_CheckExact(message) ? PyUnicode_GET_LENGTH(message) : PyBytes_CheckExact(message) ? PyBytes_GET_SIZE(message) : 0;
+    Py_ssize_t size = 0;
+    if (PyUnicode_CheckExact(message)) size = PyUnicode_GET_LENGTH(message);
+    if (PyBytes_CheckExact(message)) size = PyBytes_GET_SIZE(message);
     if (size >= SPENT_LEAST && size <= SPENT_MOST)
         Py_XSETREF(self->shared->spent, message);
     else
@@ -314,7 +307,7 @@ static void spend(Pump *self, PyObject *message) {
 static int call_back(Pump *self) {
     self->burst = 0;
     while (self->inbox->count && !self->writing_paused && !self->inbox->streaming) {
-        if (self->burst >= TURN) return call(self, ASK_TURN);
+        if (self->burst >= TURN) return pump_call(self, ASK_TURN);
         PyObject *message = queue_pop(self->inbox);
         if (message == NULL) return -1;
         PyObject *arguments[] = {(PyObject *)self, message};
@@ -328,7 +321,7 @@ static int call_back(Pump *self) {
             if (result == NULL) return -1;
         }
         Py_DECREF(result);
-        if (popped(self) < 0) return -1;
+        if (pump_popped(self) < 0) return -1;
     }
     return settle_if_idle(self);
 }
@@ -337,21 +330,21 @@ static int resume(Pump *self) {
     int result;
     Py_CLEAR(self->turn);
     self->corked = 1;
-    result = calls_back(self) ? call_back(self) : waiter_wake(self->waiter);
+    result = pump_calls_back(self) ? call_back(self) : waiter_wake(self->waiter);
     self->corked = 0;
     return result;
 }
 
 static PyObject *pump_resume(Pump *self, PyObject *Py_UNUSED(unused)) {
-    if (self->inbox == NULL) return not_ready();
+    if (self->inbox == NULL) return pump_not_ready();
     if (resume(self) < 0) return NULL;
     Py_RETURN_NONE;
 }
 
 /* There are messages in the inbox: let those who wait for them run. */
 static int deliver(Pump *self) {
-    if ((self->waiter->callback != NULL || calls_back(self)) && resume(self) < 0) return -1;
-    return queue_full(self->inbox) && is_open(self) ? call(self, PAUSE_READING) : 0;
+    if ((self->waiter->callback != NULL || pump_calls_back(self)) && resume(self) < 0) return -1;
+    return queue_full(self->inbox) && is_open(self) ? pump_call(self, PAUSE_READING) : 0;
 }
 
 static int emit(void *to, PyObject *message) {
@@ -393,10 +386,11 @@ static int received(Pump *self, Py_ssize_t size) {
     self->collected = NULL;
     if (result == 0
         && (decoder->called || decoder->failure != NULL || decoder->behind || FIELD(self, eof) == Py_True))
-        result = call(self->protocol, DECODED);
+        result = pump_call(self->protocol, DECODED);
     if (result == 0 && collected != NULL && PyList_GET_SIZE(collected)) {
         PyObject *octets = PyLong_FromSsize_t(size + (Py_ssize_t)decoder->expanded);
-        PyObject *added = octets == NULL ? NULL : PyObject_CallMethodObjArgs((PyObject *)inbox, names[ADD], collected, octets, NULL);
+        PyObject *added = NULL;
+        if (octets != NULL) added = PyObject_CallMethodObjArgs((PyObject *)inbox, names[ADD], collected, octets, NULL);
         Py_XDECREF(octets);
         Py_XDECREF(added);
         result = added == NULL ? -1 : 0;
@@ -418,27 +412,29 @@ static int choose_buffer(Pump *self) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
+static size_t room(Pump *self) {
+    return self->direct != NULL ? self->lent_size : (size_t)PyByteArray_GET_SIZE(self->shared->buffer);
+}
+
 static PyObject *pump_get_buffer(Pump *self, PyObject *Py_UNUSED(hint)) {
-    if (self->shared == NULL) return not_ready();
+    if (self->shared == NULL) return pump_not_ready();
     if (choose_buffer(self) < 0) return NULL;
     if (self->direct != NULL) return PyMemoryView_FromMemory((char *)self->direct, self->lent_size, PyBUF_WRITE);
     return Py_NewRef(self->shared->view);
 }
 
-static int flush_later(Shared *self, PyObject *pump);
-
 /* A read brought `size` octets. */
 static int updated(Pump *self, Py_ssize_t size) {
     if (self->shared->spent != NULL && size < LARGE && self->decoder->bytes == NULL) Py_CLEAR(self->shared->spent);
     if (received(self, size) < 0) return -1;
-    if (self->decoder->behind && call(self, CATCH_UP) < 0) return -1;
+    if (self->decoder->behind && pump_call(self, CATCH_UP) < 0) return -1;
     if (self->shared->last == (PyObject *)self) {
-        if (flush(self) < 0) return -1;
+        if (pump_flush_out(self) < 0) return -1;
     } else {
         Py_XSETREF(self->shared->last, Py_NewRef(self));
-        if (flush_later(self->shared, (PyObject *)self) < 0) return -1;
+        if (shared_flush_pump(self->shared, (PyObject *)self) < 0) return -1;
     }
-    if (is_ending(self) && waiter_wake(self->waiter) < 0) return -1;
+    if (pump_is_ending(self) && waiter_wake(self->waiter) < 0) return -1;
     return 0;
 }
 
@@ -449,7 +445,7 @@ static PyObject *pump_buffer_updated(Pump *self, PyObject *argument) {
         PyErr_SetString(PyExc_RuntimeError, "the connection is not open");
         return NULL;
     }
-    if (size < 0 || (size_t)size > (self->direct != NULL ? self->lent_size : (size_t)PyByteArray_GET_SIZE(self->shared->buffer))) {
+    if (size < 0 || (size_t)size > room(self)) {
         PyErr_SetString(PyExc_ValueError, "more than the buffer has");
         return NULL;
     }
@@ -468,14 +464,14 @@ static int tell_transport(Pump *self, int method, PyObject *what) {
 
 /* The socket can be read: what the transport would do for another protocol. */
 static PyObject *pump_socket_readable(Pump *self, PyObject *Py_UNUSED(unused)) {
-    if (self->decoder == NULL || self->shared == NULL || !is_direct(self)) return not_ready();
+    if (self->decoder == NULL || self->shared == NULL || !is_direct(self)) return pump_not_ready();
     int method = -1;
     ssize_t size = -1;
     if (ITS(self->transport, paused) == Py_True) {
         method = STOP_WATCHING;
     } else if (choose_buffer(self) == 0) {
-        unsigned char *to = self->direct != NULL ? self->direct : (unsigned char *)PyByteArray_AS_STRING(self->shared->buffer);
-        size = recv(self->fd, to, self->direct != NULL ? self->lent_size : (size_t)PyByteArray_GET_SIZE(self->shared->buffer), MSG_DONTWAIT);
+        char *shared = PyByteArray_AS_STRING(self->shared->buffer);
+        size = recv(self->fd, self->direct != NULL ? (char *)self->direct : shared, room(self), MSG_DONTWAIT);
         if (size > 0) {
             if (updated(self, size) == 0) Py_RETURN_NONE;
         } else if (size == 0) {
@@ -517,175 +513,11 @@ static PyObject *pump_received(Pump *self, PyObject *args) {
 }
 
 static PyObject *pump_pop(Pump *self, PyObject *Py_UNUSED(unused)) {
-    if (self->inbox == NULL) return not_ready();
+    if (self->inbox == NULL) return pump_not_ready();
     PyObject *item = queue_pop(self->inbox);
-    if (item != NULL && popped(self) < 0) Py_CLEAR(item);
+    if (item != NULL && pump_popped(self) < 0) Py_CLEAR(item);
     return item;
 }
-
-/* Receive: what `recv`, `__anext__` and `_arrival` return, a coroutine. */
-
-typedef struct {
-    PyObject_HEAD
-    Pump *pump;
-    PyObject *decode;
-    char kind, streaming, state;
-} Receive;
-
-enum { RECV, NEXT, ARRIVAL };
-enum { NEW, WAITING, DONE };
-
-static Receive *spare[16];
-static int spares;
-
-static PyObject *new_receive(Pump *pump, int kind, PyObject *decode, int streaming) {
-    Receive *self;
-    if (pump->inbox == NULL || pump->waiter == NULL) return not_ready();
-    if (spares) {
-        self = spare[--spares];
-        _Py_NewReference((PyObject *)self);
-    } else if ((self = PyObject_GC_New(Receive, &ReceiveType)) == NULL) {
-        return NULL;
-    }
-    self->pump = (Pump *)Py_NewRef(pump);
-    self->decode = Py_XNewRef(decode);
-    self->kind = (char)kind;
-    self->streaming = (char)streaming;
-    self->state = NEW;
-    PyObject_GC_Track(self);
-    return (PyObject *)self;
-}
-
-static void receive_dealloc(Receive *self) {
-    PyObject_GC_UnTrack(self);
-    Py_CLEAR(self->pump);
-    Py_CLEAR(self->decode);
-    if (spares < 16)
-        spare[spares++] = self;
-    else
-        PyObject_GC_Del(self);
-}
-
-static int receive_traverse(Receive *self, visitproc visit, void *arg) {
-    Py_VISIT(self->pump);
-    Py_VISIT(self->decode);
-    return 0;
-}
-
-static PySendResult receive_send(Receive *self, PyObject *Py_UNUSED(value), PyObject **result) {
-    Pump *pump = self->pump;
-    *result = NULL;
-    if (self->state == DONE) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
-        return PYGEN_ERROR;
-    }
-    if (pump->inbox->count == 0 || pump->burst >= TURN || pump->inbox->streaming != self->streaming) {
-        if (self->state == WAITING) {
-            if (pump->waiter->callback != NULL) {
-                PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
-                return PYGEN_ERROR;
-            }
-            pump->burst = 0;
-        } else if ((pump->waiter->callback != NULL || pump->inbox->streaming != self->streaming || calls_back(pump))
-                 && call(pump, REFUSE_RECEIVER) < 0)
-            goto failed;
-        if (pump->inbox->count == 0 || pump->burst >= TURN) {
-            if (pump->inbox->count) {
-                /* One task has had its share; without this a busy peer could keep all others from running. */
-                if (call(pump, ASK_TURN) < 0) goto failed;
-            } else if (pump->decoder == NULL || FIELD(pump, unsettled) != Py_None || is_ending(pump)) {
-                if (call(pump, COME_BACK) < 0) goto failed;
-            }
-            self->state = WAITING;
-            if (pump->waiter->scheduled) { /* it still belongs to a task that was cancelled, and has not seen it */
-                PyObject *fresh = PyObject_CallOneArg((PyObject *)&WaiterType, pump->loop);
-                if (fresh == NULL) goto failed;
-                Py_SETREF(pump->waiter, (Waiter *)fresh);
-            }
-            pump->waiter->blocking = 1;
-            *result = Py_NewRef(pump->waiter);
-            return PYGEN_NEXT;
-        }
-    } else if (self->state == WAITING) {
-        pump->burst = 0;
-    }
-    self->state = DONE;
-    if (self->kind == ARRIVAL) {
-        *result = Py_NewRef(Py_None);
-        return PYGEN_RETURN;
-    }
-    PyObject *message = queue_pop(pump->inbox);
-    if (message == NULL || popped(pump) < 0) {
-        Py_XDECREF(message);
-        return PYGEN_ERROR;
-    }
-    if (self->decode != NULL && self->decode != Py_None) {
-        PyObject *as_asked = PyObject_CallFunctionObjArgs(converted, message, self->decode, NULL);
-        Py_DECREF(message);
-        message = as_asked;
-    }
-    *result = message;
-    return message == NULL ? PYGEN_ERROR : PYGEN_RETURN;
-failed:
-    self->state = DONE;
-    if (self->kind == NEXT && PyErr_ExceptionMatches(ConnectionClosedOK)) {
-        PyErr_Clear();
-        PyErr_SetNone(PyExc_StopAsyncIteration);
-    }
-    return PYGEN_ERROR;
-}
-
-static PyObject *receive_next(Receive *self) {
-    PyObject *result;
-    switch (receive_send(self, Py_None, &result)) {
-    case PYGEN_NEXT:
-        return result;
-    case PYGEN_RETURN:
-        if (result != Py_None) PyErr_SetObject(PyExc_StopIteration, result); /* str and bytes need no wrapping */
-        Py_DECREF(result);
-        return NULL;
-    default:
-        return NULL;
-    }
-}
-
-static PyObject *receive_send_py(Receive *self, PyObject *Py_UNUSED(value)) {
-    PyObject *result = receive_next(self);
-    if (result == NULL && !PyErr_Occurred()) PyErr_SetNone(PyExc_StopIteration);
-    return result;
-}
-
-static PyObject *receive_throw(Receive *self, PyObject *const *args, Py_ssize_t count) {
-    self->state = DONE;
-    return coroutine_throw(args, count);
-}
-
-static PyObject *receive_close(Receive *self, PyObject *Py_UNUSED(unused)) {
-    self->state = DONE;
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef receive_methods[] = {
-    {"send", (PyCFunction)receive_send_py, METH_O, NULL},
-    {"throw", (PyCFunction)(void (*)(void))receive_throw, METH_FASTCALL, NULL},
-    {"close", (PyCFunction)receive_close, METH_NOARGS, NULL},
-    {NULL},
-};
-
-static PyAsyncMethods receive_async = {.am_await = PyObject_SelfIter, .am_send = (sendfunc)receive_send};
-
-PyTypeObject ReceiveType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "websock._native.speedups.Receive",
-    .tp_doc = "What recv returns: a coroutine.",
-    .tp_basicsize = sizeof(Receive),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_dealloc = (destructor)receive_dealloc,
-    .tp_traverse = (traverseproc)receive_traverse,
-    .tp_iter = PyObject_SelfIter,
-    .tp_iternext = (iternextfunc)receive_next,
-    .tp_methods = receive_methods,
-    .tp_as_async = &receive_async,
-};
 
 static PyObject *pump_recv(Pump *self, PyObject *args, PyObject *keywords) {
     static char *words[] = {"decode", NULL};
@@ -705,7 +537,7 @@ static PyObject *pump_arrival(Pump *self, PyObject *streaming) {
 /* The type. */
 
 static PyObject *pump_get_protocol(Pump *self, void *Py_UNUSED(closure)) {
-    return self->protocol == NULL ? not_ready() : Py_NewRef(self->protocol);
+    return self->protocol == NULL ? pump_not_ready() : Py_NewRef(self->protocol);
 }
 
 static int pump_set_protocol(Pump *self, PyObject *protocol, void *Py_UNUSED(closure)) {
@@ -728,7 +560,7 @@ static int pump_set_protocol(Pump *self, PyObject *protocol, void *Py_UNUSED(clo
 }
 
 static PyObject *pump_get_inbox(Pump *self, void *Py_UNUSED(closure)) {
-    return self->inbox == NULL ? not_ready() : Py_NewRef((PyObject *)self->inbox);
+    return self->inbox == NULL ? pump_not_ready() : Py_NewRef((PyObject *)self->inbox);
 }
 
 static int pump_set_inbox(Pump *self, PyObject *inbox, void *Py_UNUSED(closure)) {
@@ -739,8 +571,6 @@ static int pump_set_inbox(Pump *self, PyObject *inbox, void *Py_UNUSED(closure))
     Py_XSETREF(self->inbox, (Queue *)Py_NewRef(inbox));
     return 0;
 }
-
-static PyTypeObject SharedType;
 
 static int pump_init(Pump *self, PyObject *args, PyObject *Py_UNUSED(keywords)) {
     PyObject *loop, *logger, *shared, *inbox, *protocol;
@@ -829,7 +659,7 @@ static PyMethodDef pump_methods[] = {
     {"send", (PyCFunction)(void (*)(void))pump_send, METH_FASTCALL | METH_KEYWORDS,
      "send($self, message, /, *, text=None, compress=None)\n--\n\n"
      "Send a message: str as text, bytes as binary, an (asynchronous) iterable of one of them in fragments.\n\n"
-     "The message is queued by the call itself; awaiting the result waits until the connection takes more\n"
+     "The message is queued by the pump_call itself; awaiting the result waits until the connection takes more\n"
      "(write_limit) and tells whether the connection was open. With text, bytes are sent as text or str as binary;\n"
      "compress overrules the settings of compression (RFC 7692) for this message.\n\n"
      "Raises:\n"
@@ -888,127 +718,6 @@ PyTypeObject PumpType = {
     .tp_as_async = &pump_async,
 };
 
-/* Shared, continued. */
-
-static int flush_later(Shared *self, PyObject *pump) {
-    if (self->waiting == NULL || !PyObject_TypeCheck(pump, &PumpType)) {
-        PyErr_SetString(PyExc_TypeError, "only a connection can be written later");
-        return -1;
-    }
-    if (PyList_GET_SIZE(self->waiting) == 0) {
-        PyObject *loop = PyObject_CallNoArgs(self->loop);
-        if (loop == NULL) return -1;
-        if (loop != Py_None) {
-            PyObject *method = PyObject_GetAttrString((PyObject *)self, "_flush");
-            PyObject *handle = method == NULL ? NULL : PyObject_CallMethod(loop, "call_soon", "O", method);
-            Py_XDECREF(method);
-            Py_XDECREF(handle);
-            if (handle == NULL) {
-                Py_DECREF(loop);
-                return -1;
-            }
-        }
-        Py_DECREF(loop);
-    }
-    return PyList_Append(self->waiting, pump);
-}
-
-static PyObject *shared_flush_later(Shared *self, PyObject *pump) {
-    if (flush_later(self, pump) < 0) return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *shared_flush(Shared *self, PyObject *Py_UNUSED(unused)) {
-    PyObject *waiting = self->waiting;
-    if (waiting == NULL) return not_ready();
-    if ((self->waiting = PyList_New(0)) == NULL) {
-        self->waiting = waiting;
-        return NULL;
-    }
-    PyObject *type = NULL, *error = NULL, *traceback = NULL;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waiting); i++) {
-        if (flush((Pump *)PyList_GET_ITEM(waiting, i)) == 0) continue;
-        if (type == NULL)
-            PyErr_Fetch(&type, &error, &traceback); /* the others have their turn all the same */
-        else
-            PyErr_Clear();
-    }
-    Py_DECREF(waiting);
-    if (type != NULL) {
-        PyErr_Restore(type, error, traceback);
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static int shared_init(Shared *self, PyObject *args, PyObject *Py_UNUSED(keywords)) {
-    PyObject *loop;
-    Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "On:Shared", &loop, &size)) return -1;
-    Py_XSETREF(self->loop, PyWeakref_NewRef(loop, NULL));
-    Py_XSETREF(self->buffer, PyByteArray_FromStringAndSize(NULL, size));
-    if (self->loop == NULL || self->buffer == NULL) return -1;
-    Py_XSETREF(self->view, PyMemoryView_FromObject(self->buffer));
-    Py_XSETREF(self->waiting, PyList_New(0));
-    return self->view == NULL || self->waiting == NULL ? -1 : 0;
-}
-
-static int shared_traverse(Shared *self, visitproc visit, void *arg) {
-    Py_VISIT(self->loop);
-    Py_VISIT(self->view);
-    Py_VISIT(self->last);
-    Py_VISIT(self->waiting);
-    Py_VISIT(self->spent);
-    return 0;
-}
-
-static int shared_clear(Shared *self) {
-    Py_CLEAR(self->last);
-    Py_CLEAR(self->spent);
-    return 0;
-}
-
-static void shared_dealloc(Shared *self) {
-    PyObject_GC_UnTrack(self);
-    if (self->weakrefs != NULL) PyObject_ClearWeakRefs((PyObject *)self);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->view);
-    Py_CLEAR(self->buffer);
-    Py_CLEAR(self->last);
-    Py_CLEAR(self->waiting);
-    Py_CLEAR(self->spent);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static PyMethodDef shared_methods[] = {
-    {"flush_later", (PyCFunction)shared_flush_later, METH_O, NULL},
-    {"_flush", (PyCFunction)shared_flush, METH_NOARGS, NULL},
-    {NULL},
-};
-
-static PyMemberDef shared_members[] = {
-    {"view", T_OBJECT, offsetof(Shared, view), READONLY, NULL},
-    {"last", T_OBJECT, offsetof(Shared, last), 0, NULL},
-    {NULL},
-};
-
-static PyTypeObject SharedType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "websock._native.speedups.Shared",
-    .tp_doc = "What the connections of one event loop share: the twin of websock.asyncio.shared.Shared.",
-    .tp_basicsize = sizeof(Shared),
-    .tp_weaklistoffset = offsetof(Shared, weakrefs),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_new = PyType_GenericNew,
-    .tp_init = (initproc)shared_init,
-    .tp_dealloc = (destructor)shared_dealloc,
-    .tp_traverse = (traverseproc)shared_traverse,
-    .tp_clear = (inquiry)shared_clear,
-    .tp_methods = shared_methods,
-    .tp_members = shared_members,
-};
-
-PyTypeObject *shared_type(void) { return &SharedType; }
-
 /* Where the slots of the Protocol and of the transport are. */
 
 static int slot(PyObject *owner, const char *name, Py_ssize_t *offset) {
@@ -1031,14 +740,16 @@ PyObject *py_bind_pump(PyObject *Py_UNUSED(module), PyObject *args) {
     OPEN = Py_NewRef(open);
     ENDING = Py_NewRef(ending);
     CLOSED = Py_NewRef(closed);
-    converted = Py_NewRef(convert);
-    ConnectionClosedOK = Py_NewRef(ok);
+    pump_converted = Py_NewRef(convert);
+    pump_closed_ok = Py_NewRef(ok);
     for (int i = 0; i < NAMES; i++)
         if ((names[i] = PyUnicode_InternFromString(name_texts[i])) == NULL) return NULL;
-    if (slot(protocol, "state", &at.state) < 0 || slot(protocol, "_out", &at.out) < 0 || slot(protocol, "_part_opcode", &at.part_opcode) < 0
+    if (slot(protocol, "state", &at.state) < 0 || slot(protocol, "_out", &at.out) < 0
+        || slot(protocol, "_part_opcode", &at.part_opcode) < 0
         || slot(protocol, "pipeline", &at.pipeline) < 0 || slot(protocol, "wants_tick", &at.wants_tick) < 0
         || slot(protocol, "wants_eof", &at.wants_eof) < 0 || slot(protocol, "wants_close", &at.wants_close) < 0
-        || slot(protocol, "unsettled", &at.unsettled) < 0 || slot(protocol, "_heard", &at.heard) < 0 || slot(protocol, "_eof", &at.eof) < 0
+        || slot(protocol, "unsettled", &at.unsettled) < 0 || slot(protocol, "_heard", &at.heard) < 0
+        || slot(protocol, "_eof", &at.eof) < 0
         || slot(protocol, "masks", &at.masks) < 0
         || slot(transport, "_closing", &of.closing) < 0 || slot(transport, "_pending", &of.pending) < 0
         || slot(transport, "_paused", &of.paused) < 0)

@@ -406,7 +406,11 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         if self._closed is None:
             self._closed = []
         self._closed.append(ended)
-        await ended
+        try:
+            await ended
+        finally:
+            if self._closed is not None:  # cancelled: who waits with a timeout may do so again and again
+                self._closed.remove(ended)
 
     async def __aenter__(self) -> Self:
         return self

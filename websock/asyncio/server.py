@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import inspect
 import os
 import socket
@@ -217,11 +218,20 @@ class Server:
     def _accepted(self, sock: socket.socket, peer: Any) -> None:
         opening = _Opening(self, self._loop, peer)
         if can_watch(self._loop):
-            opening.start(sock, self._ssl)
+            try:
+                opening.start(sock, self._ssl)
+            except BaseException as error:
+                opening.lost(error)
+                raise
         else:
             task = self._loop.create_task(self._connect(opening, sock))
             self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            task.add_done_callback(functools.partial(self._connecting_ended, sock))
+
+    def _connecting_ended(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        self._connecting.discard(task)
+        if task.cancelled():  # perhaps before it began
+            sock.close()
 
     def _watch_deadlines(self) -> None:
         """End the openings that have had their time, and look again when the next one has."""
@@ -430,6 +440,8 @@ class _Opening(asyncio.Protocol):
             self._handshake.done = True
             if self._transport is not None:
                 self._transport.abort()
+            else:
+                self._end()
 
     def _answered(self) -> None:
         """Write an answer that is not 101; then wait a little for the peer to read it."""
@@ -477,14 +489,17 @@ class _Opening(asyncio.Protocol):
 
     async def _decide(self, connection: ServerConnection, steps: Steps, awaited: Awaitable[Any] | None) -> None:
         """The rest of `Service.answer`, from a hook that must be awaited."""
+        refused = False
         while awaited is not None:
+            value, error = None, None
             try:
                 value = await awaited
-            except Exception as error:  # the hook's: the answer is decided there
-                awaited = _until_awaitable(steps, error=error)
-            else:
-                awaited = _until_awaitable(steps, value)
-        self._decided(connection)
+            except Exception as raised:  # the hook's: the answer is decided there
+                error = raised
+            refused = self._handshake.done  # meanwhile, and the hook did not let itself be cancelled
+            awaited = _until_awaitable(steps, value, error=error)
+        if not refused:
+            self._decided(connection)
 
     def _decided(self, connection: ServerConnection) -> None:
         """The request is answered: open the connection, or end it."""
@@ -498,11 +513,11 @@ class _Opening(asyncio.Protocol):
         transport.resume_reading()  # before what may pause it again: the loop reads when we are done
         if server.service.handler is _nothing_to_do:
             server._untended.add(connection)
-        else:
-            self._start(_handle(server.service.handler, connection), connection)
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
             connection._start_close(CloseCode.GOING_AWAY, "")
+        if server.service.handler is not _nothing_to_do:  # last, since an eager task runs at once
+            self._start(_handle(server.service.handler, connection), connection)
 
 
 async def _handle(handler: Handler, connection: ServerConnection) -> None:

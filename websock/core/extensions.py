@@ -118,9 +118,7 @@ class Pipeline:
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = tuple(transforms)
         self._receiving: dict[int, tuple[Transform, ...]] = {}  # by the bits of the first frame
-        self.rsv = 0
-        for transform in transforms:
-            self.rsv |= transform.rsv
+        self.rsv = bits_of(self.transforms)
         self.always = any(transform.rsv == 0 for transform in transforms)
         self.alone = self.transforms[0].alone if len(self.transforms) == 1 else None
 

@@ -23,7 +23,14 @@ def transport_for(
     server_side: bool,
     server_hostname: str | None = None,
 ) -> SocketTransport:
-    """The transport of a connected socket, with TLS if there is a context; nothing happens before its `start`."""
+    """The transport of a connected socket, with TLS if there is a context; nothing happens before its `start`.
+
+    Raises:
+        TypeError: an ``ssl.SSLSocket``: we write to the socket itself, so what is written would not be encrypted.
+        ValueError, ssl.SSLError: TLS settings of the wrong side, or a name that is not one.
+    """
+    if isinstance(sock, ssl.SSLSocket):
+        raise TypeError("the socket must be a plain one, not an SSLSocket: TLS is what ssl= is for")
     if context is None:
         return SocketTransport(loop, sock, protocol, peer)
     return TLSTransport(

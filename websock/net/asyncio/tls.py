@@ -106,6 +106,9 @@ class TLSTransport(SocketTransport):
         if self._paused:
             self.stop_watching()
             return
+        if self._incoming.pending:  # a pause has left it, and `resume_reading` has not come to it yet
+            self._go_on()
+            return
         try:
             size = self._sock.recv_into(self._buffer)
         except (BlockingIOError, InterruptedError):
@@ -224,7 +227,7 @@ class TLSTransport(SocketTransport):
             super()._send([self._outgoing.read()])
 
     def _end_writing(self) -> None:
-        if self._incoming.pending and not self._at_eof:
+        if (self._incoming.pending or self._tls.pending()) and not self._at_eof:
             return  # OpenSSL would look for the peer's close_notify, and throw away what is in front of it
         self._notify()
         if self._pending is None and not self._lost:

@@ -221,7 +221,8 @@ class SocketTransport(asyncio.Transport):
         if self._eof:
             raise RuntimeError("nothing can be written after write_eof")
         if buffers := [data for data in list_of_data if len(data)]:
-            self._send(buffers)
+            # Each write goes over all that waits: for a slow peer that can be very many small ones.
+            self._send(buffers if len(buffers) <= GATHER else [b"".join(buffers)])
 
     def _send(self, buffers: list[Buffer]) -> None:
         if self._lost:
@@ -241,7 +242,7 @@ class SocketTransport(asyncio.Transport):
     def _try(self, buffers: list[Buffer]) -> int:
         """Give the socket of `buffers` what it takes now; how many octets that is."""
         try:
-            if len(buffers) == 1:
+            if len(buffers) == 1 or not hasattr(self._sock, "sendmsg"):  # Windows has none
                 return self._sock.send(buffers[0])
             return self._sock.sendmsg(buffers[:GATHER])
         except (BlockingIOError, InterruptedError):
