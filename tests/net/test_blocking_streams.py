@@ -331,10 +331,13 @@ def test_our_own_end() -> None:
 
 
 def test_a_unix_server_that_accepts_nobody(short_path: str) -> None:
-    with listen(f"unix:{short_path}/x", options=SocketOptions(backlog=0)), contextlib.ExitStack() as stack:
-        with pytest.raises(TimeoutError, match="/x"):
-            for _ in range(10):
-                stack.enter_context(connect(f"unix:{short_path}/x", timeout=0.05))
+    with (
+        listen(f"unix:{short_path}/x", options=SocketOptions(backlog=0)),
+        contextlib.ExitStack() as stack,
+        pytest.raises(TimeoutError, match="/x"),
+    ):
+        for _ in range(10):
+            stack.enter_context(connect(f"unix:{short_path}/x", timeout=0.05))
 
 
 @pytest.mark.parametrize(
