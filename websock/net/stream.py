@@ -255,7 +255,7 @@ class Stream:
     def receive_exactly(self, size: int) -> bytes:
         """`size` octets, neither more nor less.
 
-        When it fails nothing is lost: what came is what the next call returns first.
+        When it fails for another reason than the end, nothing is lost: what came is what the next call returns first.
 
         Raises:
             IncompleteError: an EOFError: the peer ended the stream before; it has what came.
@@ -284,6 +284,8 @@ class Stream:
                 if not came:
                     raise IncompleteError(bytes(view[:got]), size, self._where())
                 got += came
+        except IncompleteError:
+            raise
         except BaseException:
             self._ahead = bytes(view[:got])
             self._look()
