@@ -15,29 +15,21 @@ from typing import Any, Final, Literal, TypeVar
 from .address import Address
 from .errors import AddressError, explain
 from .options import SocketOptions, Stage
-from .resolving import Target
-from .resolving import resolve as _resolve
+from .resolving import Target, resolve
 
 __all__ = [
     "BACK_OFF",
     "FULL",
     "UnixSocket",
     "bound",
-    "connect_tcp",
-    "connect_unix",
-    "listen_tcp",
-    "listen_unix",
     "listening",
     "no_delay",
-    "not_connected",
     "open_socket",
-    "resolve",
     "take_over",
 ]
 
 FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # no room to accept
 BACK_OFF: Final = 0.5  # seconds to wait then
-_BACKLOG = 1024  # connections that wait to be accepted; the kernel may allow fewer
 _TRIES: Final = 16  # to find a port that is free in all families
 _DEFAULTS: Final = SocketOptions()
 _LOCKED: Final = 1.0  # seconds to wait for others who make Unix files in the same directory
@@ -192,7 +184,7 @@ def _open(
             raise ValueError(f"mode: {address} has no file")
     if address.scheme == "fd":
         return [take_over(address, options, state=state)]
-    targets = _resolve(address, passive=True)
+    targets = resolve(address, passive=True)
     if address.is_unix:
         return [_unix(address, targets[0], options, mode, state)]
     if options.v6_only is None:
@@ -403,167 +395,8 @@ def _remove_stale(name: str, kind: int) -> None:
         os.unlink(aside)
 
 
-# What follows is for the adapters of WebSocket, until they stand on the above.
-
-
-def listen_tcp(
-    host: str | None,
-    port: int,
-    *,
-    backlog: int = _BACKLOG,
-    reuse_port: bool = False,
-    family: socket.AddressFamily = socket.AF_UNSPEC,
-) -> list[socket.socket]:
-    """Listening TCP sockets, one for each address of `host`; None is every address, IPv4 and IPv6.
-
-    With port 0 the system picks one, the same for all.
-
-    Raises:
-        OSError: an address cannot be used; the message names it. Nothing stays open.
-        ValueError: not a port number.
-    """
-    if not 0 <= port < 65536:
-        raise ValueError(f"a port is a number from 0 to 65535, not {port}")  # getaddrinfo would cut it to 16 bits
-    infos = resolve(host or None, port, family, socket.AI_PASSIVE)
-    listeners: list[socket.socket] = []
-    try:
-        for kind, _, _, _, address in dict.fromkeys(infos):
-            if listeners and port == 0:
-                address = (address[0], listeners[0].getsockname()[1], *address[2:])
-            try:
-                # With the protocol named, asyncio sees that accepted sockets are TCP.
-                listener = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            except OSError as error:
-                if error.errno == errno.EAFNOSUPPORT and len(infos) > 1:
-                    continue  # a system without IPv6 still names its addresses
-                raise
-            listeners.append(listener)
-            if os.name == "posix":
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if kind == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                listener.bind(address)
-            except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL and len(infos) > 1 and kind == socket.AF_INET6:
-                    listeners.pop().close()  # IPv6 is compiled in and switched off
-                    continue
-                raise OSError(
-                    error.errno, f"can't listen on {_spell(address)}: {os.strerror(error.errno or 0)}"
-                ) from None
-            listener.listen(backlog)
-        if not listeners:
-            raise OSError(errno.EADDRNOTAVAIL, f"can't listen on {host}:{port}: no usable address")
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
-    return listeners
-
-
-def connect_tcp(host: str, port: int, *, timeout: float | None) -> socket.socket:
-    """A TCP connection to the first address of `host` that answers, within `timeout` seconds for all of them.
-
-    Raises:
-        OSError: none answers; TimeoutError when time ran out. The message names host and port.
-    """
-    deadline = None if timeout is None else time.monotonic() + timeout
-    infos = resolve(host, port)
-    failure: OSError | None = None
-    for index, (family, kind, protocol, _, address) in enumerate(infos):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            if deadline is not None:
-                # What is left is shared, so that one silent address does not use up the time of the others.
-                left = deadline - time.monotonic()
-                sock.settimeout(max(left, 0.001) / (len(infos) - index))
-            sock.connect(address)
-            no_delay(sock)
-            return sock
-        except OSError as error:
-            sock.close()
-            failure = failure or error
-        except BaseException:
-            sock.close()
-            raise
-    raise not_connected(host, port, failure)
-
-
-def not_connected(host: str, port: int, failure: OSError | None) -> OSError:
-    """The error for a host of which no address answered; `failure` is that of the first one."""
-    where = f"can't connect to {host}:{port}"
-    if failure is None:
-        return OSError(errno.EADDRNOTAVAIL, f"{where}: no address")
-    if isinstance(failure, TimeoutError):
-        return TimeoutError(f"{where}: timed out")
-    if failure.errno is None:
-        return type(failure)(f"{where}: {failure}")
-    return type(failure)(failure.errno, f"{where}: {os.strerror(failure.errno)}")
-
-
 def no_delay(sock: Any) -> None:
     """Send small messages at once (TCP_NODELAY, RFC 9293 section 3.7.4), where the socket is TCP."""
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):  # the peer is gone already
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def listen_unix(path: str | os.PathLike[str], *, backlog: int = _BACKLOG) -> UnixSocket:
-    """A listening Unix stream socket. A file that a dead server left is replaced, a living one's never.
-
-    A path that begins with a NUL octet is in Linux' abstract name space and has no file.
-
-    Raises:
-        OSError: the path cannot be used; the message names it.
-    """
-    name = os.fspath(path)
-    listener = UnixSocket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            if not name.startswith("\0"):
-                _remove_stale(name, socket.SOCK_STREAM)
-            listener.bind(name)
-        except OSError as error:
-            raise OSError(error.errno, f"can't listen on {name}: {error.strerror or error}") from None
-        listener.listen(backlog)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def connect_unix(path: str | os.PathLike[str], *, timeout: float | None) -> socket.socket:
-    """A connection to a Unix stream socket.
-
-    Raises:
-        OSError: it cannot be reached; the message names the path.
-    """
-    name = os.fspath(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(timeout)
-        sock.connect(name)
-    except OSError as error:
-        sock.close()
-        raise type(error)(error.errno, f"can't connect to {name}: {error.strerror or error}") from None
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def resolve(host: str | None, port: int, family: int = socket.AF_UNSPEC, flags: int = 0) -> list[Any]:
-    """``getaddrinfo`` for streams, with an error that names the host."""
-    try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=flags)
-    except socket.gaierror as error:
-        raise socket.gaierror(error.errno, f"can't resolve {host}: {error.strerror}") from None
-    except UnicodeError:
-        raise socket.gaierror(socket.EAI_NONAME, f"can't resolve {host}: not a host name") from None
-
-
-def _spell(address: tuple[object, ...]) -> str:
-    host = f"[{address[0]}]" if ":" in str(address[0]) else address[0]
-    return f"{host}:{address[1]}"
