@@ -43,10 +43,10 @@ $(BENCH)/ready: pyproject.toml Makefile
 chat: $(VENV)/run
 	@exec $(BIN)/python -B examples/chat/server.py --host $(HOST) --port $(PORT)
 
-# Once over the native twins, where they could be built, and the core and the adapters once more over the Python ones.
+# Once over the native twins, where they could be built; then what has twins once more over the Python ones.
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
-	WEBSOCK_PURE=1 $(BIN)/python -m pytest -q tests/core tests/adapters
+	WEBSOCK_PURE=1 $(BIN)/python -m pytest -q tests/core tests/adapters tests/net/test_asyncio_streams.py tests/net/test_transport.py
 
 # The native twins under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, then a fuzz run over many examples.
 SANITIZED := build/sanitized

@@ -480,3 +480,8 @@ def test_the_window_scales_because_the_buffer_came_first() -> None:
             accepted, _ = server.accept()
             with accepted:
                 assert SocketOptions.of(accepted).receive_buffer == SocketOptions.of(server).receive_buffer
+
+
+def test_only_what_is_asked_for_is_shown() -> None:
+    assert repr(SocketOptions()) == "SocketOptions()"
+    assert repr(SocketOptions(ttl=3, nodelay=False)) == "SocketOptions(ttl=3, nodelay=False)"

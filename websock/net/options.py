@@ -29,7 +29,7 @@ _TIMEVAL: Final = "@ll"
 _LINGER: Final = "hh" if os.name == "nt" else "ii"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SocketOptions:
     """What is asked of a socket. None leaves a thing as the system has it.
 
@@ -128,6 +128,12 @@ class SocketOptions:
             values["dscp"] = None  # it is in it
         given = tuple((name, value) for name, value in values.items() if value is not None)
         object.__setattr__(self, "_given", given)  # once: accept() is short
+
+    def __repr__(self) -> str:
+        fields = (
+            field for field in dataclasses.fields(self) if field.init and getattr(self, field.name) != field.default
+        )
+        return f"SocketOptions({', '.join(f'{field.name}={getattr(self, field.name)!r}' for field in fields)})"
 
     def apply(self, sock: socket.socket, *, stage: Stage, where: object = None) -> None:
         """Set what has its time at this stage.
