@@ -173,18 +173,16 @@ def main(rounds: int, messages: int, size: int, file_size: int, apart: bool) -> 
         cpu = statistics.median(used for _, used in took[name])
         line = f"{name:15} {rate:>9,.0f}/s  {cpu * 1e6:5.2f} us CPU"
         if base != name:
-            ratios = [bare[0] / ours[0] for bare, ours in zip(took[base], took[name], strict=True)]
-            used = [ours[1] / bare[1] for bare, ours in zip(took[base], took[name], strict=True)]
+            both = list(zip(took[base], took[name], strict=True))
+            ratios = [bare[0] / ours[0] for bare, ours in both]
+            used = [ours[1] / bare[1] for bare, ours in both]
             line += f"  rate {spread(ratios)}, CPU {spread(used)} times {base}"
         print(line)
     with tempfile.TemporaryFile() as file:
         file.truncate(file_size)
-        pairs = [
-            (send_file(lambda sock, f: sock.sendfile(f), file), send_file(with_stream, file)) for _ in range(rounds)
-        ]
-    print(
-        f"a file of {file_size:,} octets by send_file: {spread(bare / ours for bare, ours in pairs)} times socket.sendfile"
-    )
+        pairs = [(send_file(bare_sendfile, file), send_file(with_stream, file)) for _ in range(rounds)]
+    ratio = spread(bare / ours for bare, ours in pairs)
+    print(f"a file of {file_size:,} octets by send_file: {ratio} times socket.sendfile")
 
 
 def _has_uvloop() -> bool:
