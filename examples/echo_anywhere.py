@@ -50,7 +50,7 @@ def ask(address: str, text: str, certificate: str | None) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="An echo over any kind of stream.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["serve", "ask"])
     parser.add_argument("address")
     parser.add_argument("text", nargs="?", default="Hello!")

@@ -73,7 +73,7 @@ def get(address: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Send files, as fast as the kernel can.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("address")
     parser.add_argument("folder", nargs="?", type=Path, default=Path())
     parser.add_argument("--get", metavar="NAME", help="be the client")

@@ -51,7 +51,7 @@ def main(address: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Hand a listening socket over to another process.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("address")
     parser.add_argument("path", help="of the Unix socket where the successor asks")
     options = parser.parse_args()

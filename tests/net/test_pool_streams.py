@@ -116,3 +116,41 @@ def test_asyncio(server: Server, options: Options) -> None:
             assert (pool.stats.reused, pool.stats.dead) == (reused, 2)
 
     asyncio.run(main())
+
+
+def test_a_stream_that_was_only_written_to_is_used_again(server: Server, options: Options) -> None:
+    """What TLS says for itself, such as a server's tickets, is not taken for an answer that nobody has read."""
+    with Pool(size=1, **options(connect)) as pool:
+        with pool.connection(server.address, timeout=5) as stream:
+            stream.send_all(b"hello")
+            first = stream
+            assert stream.receive_exactly(5) == b"hello"
+        with pool.connection(server.address, timeout=5) as stream:
+            assert stream is first
+            stream.send_all(b"an answer that nobody reads")
+            select.select([stream.fileno()], [], [], 5)
+        with pool.connection(server.address, timeout=5) as stream:
+            assert stream is not first
+            assert stream.quiet()
+            stream.send_eof()
+            assert not stream.quiet()
+    with pytest.raises(OSError, match="closed"):
+        first.quiet()
+
+    async def main() -> None:
+        async with TaskPool(size=1, **options(connect_task)) as pool:
+            async with pool.connection(server.address, timeout=5) as stream:
+                await stream.send_all(b"hello")
+                first = stream
+                assert await stream.receive_exactly(5) == b"hello"
+            async with pool.connection(server.address, timeout=5) as stream:
+                assert stream is first
+                await stream.send_all(b"an answer that nobody reads")
+                while stream.quiet():  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.001)
+            async with pool.connection(server.address, timeout=5) as stream:
+                assert stream is not first
+        with pytest.raises(OSError, match="closed"):
+            first.quiet()
+
+    asyncio.run(main())

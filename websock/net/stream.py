@@ -349,6 +349,19 @@ class Stream:
             raise ValueError(f"max_size is at least 1, not {max_size}")
         self._check_open()
 
+    def quiet(self) -> bool:
+        """Whether somebody else can use it: it is open in both directions, and nothing came that nobody has read.
+
+        Raises:
+            BusyError: another thread receives.
+            ClosedError: it is closed.
+        """
+        with Using(self, self._receiving, "receives", "look at"):
+            return not (self._ahead or self._shut or self._has_come())
+
+    def _has_come(self) -> bool:
+        return wait_for(self._sock, True, False, 0)[0]
+
     def __iter__(self) -> Iterator[bytes]:
         """What comes, until the peer's end."""
         while data := self.receive():

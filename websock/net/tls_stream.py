@@ -16,6 +16,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from typing import Any, Final
 
 from ..typing import Buffer
@@ -176,6 +177,14 @@ class TLSStream(Stream):
             else:
                 self._check_open()
                 self._at_eof = True
+
+    def _has_come(self) -> bool:
+        # Records may have come that are TLS's own, such as the tickets of a server: those are no news.
+        while self._broken is None and not (self._ahead or self._at_eof or self._engine.eof) and super()._has_come():
+            data = self._read_records(time.monotonic())
+            self._at_eof = not len(data)
+            self._ahead = self._decrypt(data)
+        return bool(self._ahead or self._at_eof or self._engine.eof or self._broken)
 
     def _read_records(self, deadline: float | None) -> memoryview:
         if self._records is None:

@@ -297,6 +297,25 @@ class Stream:
             raise
         return bytes(data)
 
+    def quiet(self) -> bool:
+        """Whether somebody else can use it: it is open in both directions, and nothing came that nobody has read.
+
+        Raises:
+            ClosedError: it is closed.
+        """
+        link = self._link
+        if link.error is not None or self._transport.is_closing():
+            raise self._failed(link.error or ClosedError(self._spelled()), "look at")
+        if link.held or link.shut is not None:
+            return False
+        if link.secure:
+            return not link.tries  # what has come is decrypted, and would be held; after the end a read need not wait
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return True
+        return False
+
     def __aiter__(self) -> Self:
         return self
 
