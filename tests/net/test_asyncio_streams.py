@@ -669,3 +669,25 @@ def test_an_option_that_does_not_fit_closes_the_connection(logs: Logs) -> None:
 
     asyncio.run(main())
     assert any("user_timeout" in record.getMessage() for record in logs.records)
+
+
+def test_a_reset_is_no_end(run: Any) -> None:
+    """Also for who has received before, and waits."""
+
+    async def main() -> None:
+        async with await listen("tcp://127.0.0.1:0") as listener, await connect(listener.addresses[0]) as ours:
+            theirs = await listener.accept()
+            for _ in range(3):
+                task = asyncio.create_task(ours.receive())
+                await asyncio.sleep(0.01)
+                await theirs.send_all(b"x")
+                assert await task == b"x"
+            task = asyncio.create_task(ours.receive())
+            await asyncio.sleep(0.01)
+            theirs.abort()
+            with pytest.raises(ConnectionResetError, match="can't receive from tcp://"):
+                await task
+            with pytest.raises(ConnectionResetError):
+                await ours.receive()
+
+    run(main)

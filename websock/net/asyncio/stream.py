@@ -242,8 +242,11 @@ class Stream:
             if link.error is None:
                 try:
                     data = self._recv(max_size)
-                except OSError:
-                    data = b""  # _receive finds out
+                except (BlockingIOError, InterruptedError):
+                    data = b""
+                except OSError as error:  # the kernel tells it once: asked again, it says that the peer has ended
+                    self._break(error)
+                    raise self._failed(error, "receive from") from None
                 if data:
                     link.calm = True
                     return data
