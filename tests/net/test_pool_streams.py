@@ -116,3 +116,32 @@ def test_asyncio(server: Server, options: Options) -> None:
             assert (pool.stats.reused, pool.stats.dead) == (reused, 2)
 
     asyncio.run(main())
+
+
+def test_what_one_user_left_is_not_the_next_ones(server: Server, options: Options) -> None:
+    """Of TLS the rest of an answer is decrypted already, and the socket has nothing more to read."""
+    with Pool(**options(connect)) as pool:
+        for question in (b"one two", b"three"):
+            with pool.connection(server.address, timeout=5) as stream:
+                stream.send_all(question)
+                assert stream.receive(3) == question[:3]
+        assert pool.stats.dead == 1
+
+
+def test_what_one_task_left_is_not_the_next_ones(server: Server, options: Options) -> None:
+    async def main() -> None:
+        async with TaskPool(**options(connect_task)) as pool:
+            for question in (b"one two", b"three"):
+                async with pool.connection(server.address, timeout=5) as stream:
+                    await stream.send_all(question)
+                    assert await stream.receive(3) == question[:3]
+            assert pool.stats.dead == 1
+
+    asyncio.run(main())
+
+
+def test_who_ended_our_direction_has_used_it_up(server: Server, options: Options) -> None:
+    with Pool(**options(connect)) as pool, pool.connection(server.address) as stream:
+        assert stream.quiet()
+        stream.send_eof()
+        assert not stream.quiet()

@@ -349,6 +349,10 @@ class Stream:
             raise ValueError(f"max_size is at least 1, not {max_size}")
         self._check_open()
 
+    def quiet(self) -> bool:
+        """Whether both directions are open, and nothing is here to be received. A pool asks before it is used again."""
+        return not (self._shut or self._ahead) and not wait_for(self._sock, True, False, 0)[0]
+
     def __iter__(self) -> Iterator[bytes]:
         """What comes, until the peer's end."""
         while data := self.receive():

@@ -149,6 +149,16 @@ class TLSStream(Stream):
                 self._fill(self._receive_timeout)
             return self._take(max_size)
 
+    def quiet(self) -> bool:
+        with Using(self, self._receiving, "receives", "receive from"):
+            if self._shut or self._ahead:
+                return False
+            try:
+                self._fill(0.0)  # what came may be TLS' own: session tickets, new keys
+            except TimeoutError as error:
+                return error.errno is None  # else it is the kernel's: the peer is gone
+            return False
+
     def _into(self, view: memoryview, timeout: float | None) -> int:
         if not self._ahead:
             self._fill(timeout)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, Self, TypeVar
 
 from ...typing import Buffer
 from ..address import Address
-from ..channel import GATHER
+from ..channel import GATHER, wait_for
 from ..errors import ClosedError, NotOnThisSystem, explain
 from ..info import TCPInfo, tcp_info
 from ..options import SocketOptions
@@ -299,6 +299,13 @@ class Stream:
                 self._link.keep(bytes(view[:done]))
             raise
         return bytes(data)
+
+    def quiet(self) -> bool:
+        """Whether both directions are open, and nothing is here to be received. A pool asks before it is used again."""
+        link = self._link
+        if link.held or link.error or link.shut or (link.secure and link.tries) or self._transport.is_closing():
+            return False
+        return not wait_for(self._sock, True, False, 0)[0]
 
     def __aiter__(self) -> Self:
         return self
