@@ -8,6 +8,7 @@ import errno
 import functools
 import os
 import resource
+import signal
 import socket
 import ssl
 import sys
@@ -445,3 +446,19 @@ def test_busy_is_told_with_the_address() -> None:
         with pytest.raises(BusyError):
             one.detach()
         one._sending.append(None)
+
+
+def test_a_signal_does_not_end_the_wait_for_a_full_unix_server(short_path: str) -> None:
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    with socket.socket(socket.AF_UNIX) as server, contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGALRM, before)
+        server.bind(f"{short_path}/s")
+        server.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+                sock.setblocking(False)
+                sock.connect(f"{short_path}/s")
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeoutError):
+            connect(f"unix://{short_path}/s", timeout=0.2)

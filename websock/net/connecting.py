@@ -234,9 +234,12 @@ class _Race:
         sock = self._open(target)
         before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
         try:
-            if (left := seconds_left(deadline)) is not None:
-                SocketOptions(kernel_send_timeout=max(left, 0.001)).apply(sock, stage="connect")
-            sock.connect(target.sockaddr)
+            while True:
+                if (left := seconds_left(deadline)) is not None:
+                    SocketOptions(kernel_send_timeout=max(left, 0.001)).apply(sock, stage="connect")
+                sock.connect(target.sockaddr)
+                if _has_peer(sock):
+                    break
         except BlockingIOError:
             raise no_way(self._address, []) from None
         except OSError as error:
@@ -249,6 +252,15 @@ class _Race:
         """Close what did not win."""
         for sock in list(self._trying):
             self._drop(sock)
+
+
+def _has_peer(sock: socket.socket) -> bool:
+    """Whether a Unix socket is connected: after a signal, ``connect`` takes one for it that still waits."""
+    try:
+        sock.getpeername()
+    except OSError as error:
+        return error.errno != errno.ENOTCONN
+    return True
 
 
 def _with_itself(sock: socket.socket) -> bool:
