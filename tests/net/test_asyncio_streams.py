@@ -691,3 +691,14 @@ def test_a_reset_is_no_end(run: Any) -> None:
                 await ours.receive()
 
     run(main)
+
+
+def test_a_connection_with_itself_is_none(run: Any) -> None:
+    async def main() -> None:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            address = str(Address.of(sock))
+        with pytest.raises(ConnectionRefusedError, match="nothing listens there"):
+            await connect(address, local=address, timeout=5)
+
+    run(main)

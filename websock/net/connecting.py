@@ -24,7 +24,7 @@ from .stream import Stream
 from .tls import client_context
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
-__all__ = ["connect", "connected", "listen", "no_way"]
+__all__ = ["connect", "connected", "listen", "no_way", "with_itself"]
 
 _DEFAULTS: Final = SocketOptions()
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
@@ -216,7 +216,7 @@ class _Race:
 
     def _tried(self, sock: socket.socket, number: int) -> bool:
         """Whether the attempt has led to a connection."""
-        if number == 0 and _with_itself(sock):
+        if number == 0 and with_itself(sock):
             number = errno.ECONNREFUSED
         if number == 0:
             del self._trying[sock]
@@ -263,7 +263,7 @@ def _has_peer(sock: socket.socket) -> bool:
     return True
 
 
-def _with_itself(sock: socket.socket) -> bool:
+def with_itself(sock: socket.socket) -> bool:
     """Whether TCP has connected a socket with itself: the system gave it the very port where nobody listens."""
     with contextlib.suppress(OSError):
         return bool(sock.getsockname() == sock.getpeername())
