@@ -462,3 +462,24 @@ def test_a_signal_does_not_end_the_wait_for_a_full_unix_server(short_path: str) 
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(TimeoutError):
             connect(f"unix://{short_path}/s", timeout=0.2)
+
+
+def test_what_came_before_a_signal_is_not_lost() -> None:
+    class Interrupt(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise Interrupt
+
+    ours, theirs = socket.socketpair()
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with theirs, Stream(ours) as stream:
+            theirs.sendall(b"abc")
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(Interrupt):
+                stream.receive_exactly(5)
+            theirs.sendall(b"de")
+            assert stream.receive_exactly(5) == b"abcde"
+    finally:
+        signal.signal(signal.SIGALRM, before)

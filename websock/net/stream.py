@@ -266,8 +266,15 @@ class Stream:
             raise ValueError("packets come whole: receive() them" if self._packets else f"no size: {size}")
         with Using(self, self._receiving, "receives", "receive from"):
             if self._plain and not self._ahead and self._receive_timeout is None and size:
-                with contextlib.suppress(BlockingIOError):
-                    self._ahead = self._sock.recv(size, _WAITALL)
+                came: list[bytes] = []
+                try:
+                    # In one step: a signal ends recv with a part, and its handler may raise before a name has that.
+                    with contextlib.suppress(BlockingIOError):
+                        came.extend(map(self._sock.recv, (size,), (_WAITALL,)))
+                finally:
+                    if came:
+                        self._ahead = came[0]
+                        self._look()
             data = self._take(size) if len(self._ahead) >= size else self._collect(size)
             self._look()
             return data
