@@ -483,3 +483,12 @@ def test_what_came_before_a_signal_is_not_lost() -> None:
             assert stream.receive_exactly(5) == b"abcde"
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_buffers_of_larger_items_go_out_whole() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, Stream(ours) as stream:
+        stream.send_buffers([memoryview(bytes(12)).cast("I") for _ in range(128)])
+        stream.send_all(memoryview(bytes(12)).cast("I"))
+        stream.send_eof()
+        assert sum(map(len, iter(lambda: theirs.recv(65536), b""))) == 129 * 12

@@ -390,7 +390,7 @@ class Stream:
                     sent = self._sock.send(data)
                 except BlockingIOError:
                     pass
-            if sent != len(data):
+            if sent != (data.nbytes if isinstance(data, memoryview) else len(data)):
                 self._write([memoryview(data).cast("B")[sent:]], sent)
         except OSError as error:
             raise self._explained(error, "send to") from None
@@ -401,7 +401,7 @@ class Stream:
 
     def send_buffers(self, buffers: Iterable[Buffer]) -> None:
         """As `send_all`, for several buffers, which are not copied into one (``sendmsg``)."""
-        whole = [buffer for buffer in buffers if len(buffer)]
+        whole: list[Buffer] = [view for buffer in buffers if len(view := memoryview(buffer).cast("B"))]
         with Using(self, self._sending, "sends", "send to"):
             if self._shut:
                 raise self._cannot_send()
