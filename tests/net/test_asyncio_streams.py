@@ -702,3 +702,19 @@ def test_a_connection_with_itself_is_none(run: Any) -> None:
             await connect(address, local=address, timeout=5)
 
     run(main)
+
+
+def test_descriptors_do_not_go_with_tls(run: Any, server_ssl: ssl.SSLContext, client_ssl: ssl.SSLContext) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        one, other = await asyncio.gather(
+            Stream.secured(ours, server_ssl, server_side=True),
+            Stream.secured(theirs, client_ssl, server_hostname="localhost"),
+        )
+        async with other, one:
+            with pytest.raises(ValueError, match="TLS"):
+                await one.send_fds(b"plain", [0])
+            with pytest.raises(ValueError, match="TLS"):
+                await one.receive_fds()
+
+    run(main)

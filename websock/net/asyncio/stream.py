@@ -533,6 +533,7 @@ class Stream:
             NotOnThisSystem: it does not hand over descriptors.
             ClosedError, OSError, BusyError: as for `send_all`.
         """
+        self._check_plain()
         view = memoryview(data).cast("B")
         sent = await self._give(lambda: send_fds(self._sock, view, fds))
         if sent < len(view):
@@ -546,6 +547,7 @@ class Stream:
             NotOnThisSystem: it does not hand over descriptors.
             OSError: as `receive`; with ``errno.EMSGSIZE`` there were more descriptors, and all that came are closed.
         """
+        self._check_plain()
         if self._sock.family != getattr(socket, "AF_UNIX", None):
             raise ValueError("receive_fds is for Unix sockets")
         if self._link.held:
@@ -554,6 +556,10 @@ class Stream:
         if not data:
             self._transport.at_eof()
         return data, fds
+
+    def _check_plain(self) -> None:
+        if self._link.secure:
+            raise ValueError("descriptors don't go with TLS")
 
     def peer_credentials(self) -> Credentials:
         """Who the peer of a Unix socket is.
