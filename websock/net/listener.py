@@ -19,6 +19,7 @@ from .guard import deadline_after, seconds, seconds_left
 from .options import SocketOptions
 from .sockets import BACK_OFF, FULL, listening
 from .stream import Stream
+from .tls import check_server
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
 __all__ = ["Listener", "listen"]
@@ -58,8 +59,7 @@ def listen(
         TypeError, ValueError: an option does not fit it.
     """
     address = Address.parse(address)
-    if address.secure and tls is None:
-        raise ValueError(f"{address} needs tls=: the server's settings and certificate")
+    check_server(address, tls)
     seconds(handshake_timeout, "handshake_timeout")
     sockets = listening(address, options, mode=mode)
     try:
