@@ -718,3 +718,16 @@ def test_descriptors_do_not_go_with_tls(run: Any, server_ssl: ssl.SSLContext, cl
                 await one.receive_fds()
 
     run(main)
+
+
+def test_who_was_accepted_is_known_when_it_is_gone(run: Any) -> None:
+    async def main() -> None:
+        async with await listen("tcp://127.0.0.1:0") as listener:
+            theirs = await connect(listener.addresses[0])
+            where = theirs.local
+            theirs.abort()
+            await theirs.close()
+            async with await listener.accept() as ours:
+                assert ours.remote == where
+
+    run(main)

@@ -198,7 +198,7 @@ class Listener:
             sock.close()
             return
         if self._tls is None:
-            self._offer(Stream(sock))
+            self._offer(Stream(sock, remote=Address.from_sockaddr(peer, sock.family, sock.type, sock.proto)))
         else:
             task = self._loop.create_task(self._handshake(sock, self._tls))
             self._handshakes.add(task)
