@@ -492,3 +492,15 @@ def test_buffers_of_larger_items_go_out_whole() -> None:
         stream.send_all(memoryview(bytes(12)).cast("I"))
         stream.send_eof()
         assert sum(map(len, iter(lambda: theirs.recv(65536), b""))) == 129 * 12
+
+
+def test_a_full_process_accepts_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("websock.net.listener.BACK_OFF", 60.0)
+    with listen("tcp://127.0.0.1:0") as listener, connect(listener.addresses[0]):
+        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, most))  # poll wants room for what it is asked
+        try:
+            with pytest.raises(TimeoutError):
+                listener.accept(0.05)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
