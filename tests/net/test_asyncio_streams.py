@@ -636,7 +636,7 @@ def test_accepting_goes_on_when_there_is_room_again(number: int, logs: Logs, mon
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:
             sock.setblocking(False)
-            scripted: Any = Scripted(sock, [errno.ECONNABORTED, number])
+            scripted: Any = Scripted(sock, [errno.ECONNABORTED, number, number])
             accepted: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
             acceptor = Acceptor(asyncio.get_running_loop(), [scripted], lambda sock, peer: accepted.set_result(sock))
             acceptor.start()
