@@ -636,7 +636,7 @@ def test_accepting_goes_on_when_there_is_room_again(number: int, logs: Logs, mon
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:
             sock.setblocking(False)
-            scripted: Any = Scripted(sock, [errno.ECONNABORTED, number])
+            scripted: Any = Scripted(sock, [errno.ECONNABORTED, number, number])
             accepted: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
             acceptor = Acceptor(asyncio.get_running_loop(), [scripted], lambda sock, peer: accepted.set_result(sock))
             acceptor.start()
@@ -669,3 +669,65 @@ def test_an_option_that_does_not_fit_closes_the_connection(logs: Logs) -> None:
 
     asyncio.run(main())
     assert any("user_timeout" in record.getMessage() for record in logs.records)
+
+
+def test_a_reset_is_no_end(run: Any) -> None:
+    """Also for who has received before, and waits."""
+
+    async def main() -> None:
+        async with await listen("tcp://127.0.0.1:0") as listener, await connect(listener.addresses[0]) as ours:
+            theirs = await listener.accept()
+            for _ in range(3):
+                task = asyncio.create_task(ours.receive())
+                await asyncio.sleep(0.01)
+                await theirs.send_all(b"x")
+                assert await task == b"x"
+            task = asyncio.create_task(ours.receive())
+            await asyncio.sleep(0.01)
+            theirs.abort()
+            with pytest.raises(ConnectionResetError, match="can't receive from tcp://"):
+                await task
+            with pytest.raises(ConnectionResetError):
+                await ours.receive()
+
+    run(main)
+
+
+def test_a_connection_with_itself_is_none(run: Any) -> None:
+    async def main() -> None:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            address = str(Address.of(sock))
+        with pytest.raises(ConnectionRefusedError, match="nothing listens there"):
+            await connect(address, local=address, timeout=5)
+
+    run(main)
+
+
+def test_descriptors_do_not_go_with_tls(run: Any, server_ssl: ssl.SSLContext, client_ssl: ssl.SSLContext) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        one, other = await asyncio.gather(
+            Stream.secured(ours, server_ssl, server_side=True),
+            Stream.secured(theirs, client_ssl, server_hostname="localhost"),
+        )
+        async with other, one:
+            with pytest.raises(ValueError, match="TLS"):
+                await one.send_fds(b"plain", [0])
+            with pytest.raises(ValueError, match="TLS"):
+                await one.receive_fds()
+
+    run(main)
+
+
+def test_who_was_accepted_is_known_when_it_is_gone(run: Any) -> None:
+    async def main() -> None:
+        async with await listen("tcp://127.0.0.1:0") as listener:
+            theirs = await connect(listener.addresses[0])
+            where = theirs.local
+            theirs.abort()
+            await theirs.close()
+            async with await listener.accept() as ours:
+                assert ours.remote == where
+
+    run(main)

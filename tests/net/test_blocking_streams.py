@@ -8,6 +8,7 @@ import errno
 import functools
 import os
 import resource
+import signal
 import socket
 import ssl
 import sys
@@ -445,3 +446,61 @@ def test_busy_is_told_with_the_address() -> None:
         with pytest.raises(BusyError):
             one.detach()
         one._sending.append(None)
+
+
+def test_a_signal_does_not_end_the_wait_for_a_full_unix_server(short_path: str) -> None:
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    with socket.socket(socket.AF_UNIX) as server, contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGALRM, before)
+        server.bind(f"{short_path}/s")
+        server.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+                sock.setblocking(False)
+                sock.connect(f"{short_path}/s")
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeoutError):
+            connect(f"unix://{short_path}/s", timeout=0.2)
+
+
+def test_what_came_before_a_signal_is_not_lost() -> None:
+    class Interrupt(Exception):
+        pass
+
+    def handler(*_: object) -> None:
+        raise Interrupt
+
+    ours, theirs = socket.socketpair()
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with theirs, Stream(ours) as stream:
+            theirs.sendall(b"abc")
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(Interrupt):
+                stream.receive_exactly(5)
+            theirs.sendall(b"de")
+            assert stream.receive_exactly(5) == b"abcde"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_buffers_of_larger_items_go_out_whole() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, Stream(ours) as stream:
+        stream.send_buffers([memoryview(bytes(12)).cast("I") for _ in range(128)])
+        stream.send_all(memoryview(bytes(12)).cast("I"))
+        stream.send_eof()
+        assert sum(map(len, iter(lambda: theirs.recv(65536), b""))) == 129 * 12
+
+
+def test_a_full_process_accepts_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("websock.net.listener.BACK_OFF", 60.0)
+    with listen("tcp://127.0.0.1:0") as listener, connect(listener.addresses[0]):
+        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, most))  # poll wants room for what it is asked
+        try:
+            with pytest.raises(TimeoutError):
+                listener.accept(0.05)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))

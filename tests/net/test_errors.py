@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import ssl
+from typing import Any
 
 import pytest
 
 from websock.net.address import Address
+from websock.net.asyncio import listen as listen_task
 from websock.net.errors import AddressError, BusyError, ClosedError, NotOnThisSystem, explain
+from websock.net.listener import listen
 
 WHERE = Address.parse("tcp://127.0.0.1:80")
 
@@ -81,3 +85,15 @@ def test_what_they_are() -> None:
     assert "mark: not on this system" in str(NotOnThisSystem("mark"))
     assert ClosedError().errno == errno.EBADF
     assert "the socket is closed" in str(ClosedError())
+
+
+@pytest.mark.parametrize(
+    ("tls", "error"),
+    [(True, TypeError), ("server.pem", TypeError), (ssl.create_default_context(), ValueError), (None, ValueError)],
+)
+def test_a_listener_wants_the_tls_settings_of_a_server(tls: Any, error: type[Exception]) -> None:
+    """Rather than refuse everybody later."""
+    with pytest.raises(error, match="tls"):
+        listen("tls://127.0.0.1:0", tls=tls)
+    with pytest.raises(error, match="tls"):
+        asyncio.run(listen_task("tls://127.0.0.1:0", tls=tls))

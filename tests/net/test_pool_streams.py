@@ -154,3 +154,62 @@ def test_a_stream_that_was_only_written_to_is_used_again(server: Server, options
             first.quiet()
 
     asyncio.run(main())
+
+
+def test_what_one_user_left_is_not_the_next_ones(server: Server, options: Options) -> None:
+    """Of TLS the rest of an answer is decrypted already, and the socket has nothing more to read."""
+    with Pool(**options(connect)) as pool:
+        for question in (b"one two", b"three"):
+            with pool.connection(server.address, timeout=5) as stream:
+                stream.send_all(question)
+                assert stream.receive(3) == question[:3]
+        assert pool.stats.dead == 1
+
+
+def test_what_one_task_left_is_not_the_next_ones(server: Server, options: Options) -> None:
+    async def main() -> None:
+        async with TaskPool(**options(connect_task)) as pool:
+            for question in (b"one two", b"three"):
+                async with pool.connection(server.address, timeout=5) as stream:
+                    await stream.send_all(question)
+                    assert await stream.receive(3) == question[:3]
+            assert pool.stats.dead == 1
+
+    asyncio.run(main())
+
+
+def test_a_peer_that_does_not_read_holds_up_no_pool() -> None:
+    """The end of a connection waits for what was sent, and not for ever."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+            async with TaskPool() as pool, pool.connection(address, timeout=5) as stream:
+                sending = asyncio.create_task(stream.send_all(b"x" * 2**24))
+                await asyncio.sleep(0)
+                sending.cancel()
+                await asyncio.wait([sending])
+            peer, _ = listener.accept()
+            peer.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+@pytest.mark.parametrize("asking", [connect, connect_task])
+@pytest.mark.parametrize(
+    ("settings", "kind", "complaint"),
+    [
+        ({"tls": "ca.pem"}, TypeError, "SSLContext or True"),
+        ({"server_hostname": "x"}, ValueError, "goes with TLS"),
+        ({"timeout": -1}, ValueError, "timeout is a number of seconds"),
+        ({"timeout": "5"}, ValueError, "timeout is a number of seconds"),
+    ],
+)
+def test_settings_that_say_nothing_are_refused(
+    asking: Any, settings: dict[str, Any], kind: type[Exception], complaint: str
+) -> None:
+    with pytest.raises(kind, match=complaint):
+        if asking is connect_task:
+            asyncio.run(asking("tcp://127.0.0.1:1", **settings))
+        else:
+            asking("tcp://127.0.0.1:1", **settings)

@@ -16,6 +16,8 @@ import pytest
 
 from websock.net import sockets as sockets_module
 from websock.net.address import Address
+from websock.net.connecting import connect
+from websock.net.listener import listen
 from websock.net.options import SocketOptions
 from websock.net.sockets import UnixSocket, bound, listening
 
@@ -260,3 +262,13 @@ def test_closing_twice_removes_once(short_path: str) -> None:
 def test_no_name_is_the_system_s_choice() -> None:
     with closing(listening(Address("unix"))) as sockets:
         assert Address.of(sockets[0]).path.startswith("\0")
+
+
+def test_the_file_of_a_client_goes_with_it(short_path: str) -> None:
+    there, own = f"unix://{short_path}/there", f"unix://{short_path}/own"
+    with pytest.raises(FileNotFoundError):
+        connect(there, local=own)
+    assert not os.path.exists(f"{short_path}/own")
+    with listen(there):
+        connect(there, local=own).close()
+        assert not os.path.exists(f"{short_path}/own")

@@ -86,7 +86,7 @@ class Address:
         start = len(scheme) + 1
         scheme = scheme.lower()
         if scheme not in SCHEMES:
-            raise AddressError(text, f"unknown scheme: it is one of {', '.join(SCHEMES)}", 0)
+            raise AddressError(text, f"unknown scheme: it is one of {', '.join(SCHEMES)}, such as tcp://HOST:PORT", 0)
         if scheme in _UNIX:
             return cls(scheme, path=_path(text, rest, start))
         if not rest.startswith("//"):

@@ -24,7 +24,7 @@ from .stream import Stream
 from .tls import client_context
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
-__all__ = ["connect", "connected", "listen", "no_way"]
+__all__ = ["connect", "connected", "listen", "no_way", "with_itself"]
 
 _DEFAULTS: Final = SocketOptions()
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
@@ -68,6 +68,8 @@ def connect(
     address = Address.parse(address)
     deadline = deadline_after(seconds(timeout, "timeout"))
     context = client_context(address.secure or bool(tls), tls)
+    if context is None and server_hostname is not None:
+        raise ValueError(f"server_hostname goes with TLS, and {address} has none: use tls:// or tls=True")
     if address.scheme == "fd":
         sock = take_over(address, options, state="connected")
         remote = None
@@ -216,7 +218,7 @@ class _Race:
 
     def _tried(self, sock: socket.socket, number: int) -> bool:
         """Whether the attempt has led to a connection."""
-        if number == 0 and _with_itself(sock):
+        if number == 0 and with_itself(sock):
             number = errno.ECONNREFUSED
         if number == 0:
             del self._trying[sock]
@@ -234,9 +236,12 @@ class _Race:
         sock = self._open(target)
         before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
         try:
-            if (left := seconds_left(deadline)) is not None:
-                SocketOptions(kernel_send_timeout=max(left, 0.001)).apply(sock, stage="connect")
-            sock.connect(target.sockaddr)
+            while True:
+                if (left := seconds_left(deadline)) is not None:
+                    SocketOptions(kernel_send_timeout=max(left, 0.001)).apply(sock, stage="connect")
+                sock.connect(target.sockaddr)
+                if _has_peer(sock):
+                    break
         except BlockingIOError:
             raise no_way(self._address, []) from None
         except OSError as error:
@@ -251,7 +256,16 @@ class _Race:
             self._drop(sock)
 
 
-def _with_itself(sock: socket.socket) -> bool:
+def _has_peer(sock: socket.socket) -> bool:
+    """Whether a Unix socket is connected: after a signal, ``connect`` takes one for it that still waits."""
+    try:
+        sock.getpeername()
+    except OSError as error:
+        return error.errno != errno.ENOTCONN
+    return True
+
+
+def with_itself(sock: socket.socket) -> bool:
     """Whether TCP has connected a socket with itself: the system gave it the very port where nobody listens."""
     with contextlib.suppress(OSError):
         return bool(sock.getsockname() == sock.getpeername())

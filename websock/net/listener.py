@@ -19,6 +19,7 @@ from .guard import deadline_after, seconds, seconds_left
 from .options import SocketOptions
 from .sockets import BACK_OFF, FULL, listening
 from .stream import Stream
+from .tls import check_server
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
 __all__ = ["Listener", "listen"]
@@ -58,8 +59,7 @@ def listen(
         TypeError, ValueError: an option does not fit it.
     """
     address = Address.parse(address)
-    if address.secure and tls is None:
-        raise ValueError(f"{address} needs tls=: the server's settings and certificate")
+    check_server(address, tls)
     seconds(handshake_timeout, "handshake_timeout")
     sockets = listening(address, options, mode=mode)
     try:
@@ -183,7 +183,7 @@ class Listener:
                 ready = self._selector.select(seconds_left(deadline))
                 self._check_open()
                 for key, _ in ready:
-                    if (found := self._accept(key.fileobj)) is not None:
+                    if (found := self._accept(key.fileobj, deadline)) is not None:
                         return found
                 if seconds_left(deadline) == 0:  # also when there is no room for what is ready
                     raise explain(TimeoutError(), "accept on", self._spelled())
@@ -192,7 +192,7 @@ class Listener:
                 self._users -= 1
                 self._finish()
 
-    def _accept(self, listener: Any) -> tuple[socket.socket, Any] | None:
+    def _accept(self, listener: Any, deadline: float | None = None) -> tuple[socket.socket, Any] | None:
         try:
             found: tuple[socket.socket, Any] = listener.accept()
         except (BlockingIOError, InterruptedError):
@@ -204,7 +204,8 @@ class Listener:
                     self._logger.error(
                         "%s; trying again every %s s", explain(error, "accept on", self._spelled()), BACK_OFF
                     )
-                wait_for(self._woken, True, False, BACK_OFF)
+                left = seconds_left(deadline)
+                wait_for(self._woken, True, False, BACK_OFF if left is None else min(left, BACK_OFF))
                 self._check_open()
                 return None
             if error.errno in _ITS_OWN:

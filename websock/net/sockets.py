@@ -56,7 +56,8 @@ def open_socket(
         raise AddressError(f"fd://{target.sockaddr}", "it is open, to be taken over", 0)
     if where is None:
         where = Address.from_sockaddr(target.sockaddr, target.family, target.kind, target.protocol)
-    sock = _new(socket.socket, target, where)
+    kind = UnixSocket if target.family == getattr(socket, "AF_UNIX", None) else socket.socket
+    sock = _new(kind, target, where)  # a file that it is bound to goes with it
     try:
         (options or _DEFAULTS).apply(sock, stage=stage, where=where)
     except BaseException:

@@ -266,8 +266,15 @@ class Stream:
             raise ValueError("packets come whole: receive() them" if self._packets else f"no size: {size}")
         with Using(self, self._receiving, "receives", "receive from"):
             if self._plain and not self._ahead and self._receive_timeout is None and size:
-                with contextlib.suppress(BlockingIOError):
-                    self._ahead = self._sock.recv(size, _WAITALL)
+                came: list[bytes] = []
+                try:
+                    # In one step: a signal ends recv with a part, and its handler may raise before a name has that.
+                    with contextlib.suppress(BlockingIOError):
+                        came.extend(map(self._sock.recv, (size,), (_WAITALL,)))
+                finally:
+                    if came:
+                        self._ahead = came[0]
+                        self._look()
             data = self._take(size) if len(self._ahead) >= size else self._collect(size)
             self._look()
             return data
@@ -392,7 +399,7 @@ class Stream:
                     sent = self._sock.send(data)
                 except BlockingIOError:
                     pass
-            if sent != len(data):
+            if sent != (data.nbytes if isinstance(data, memoryview) else len(data)):
                 self._write([memoryview(data).cast("B")[sent:]], sent)
         except OSError as error:
             raise self._explained(error, "send to") from None
@@ -403,7 +410,7 @@ class Stream:
 
     def send_buffers(self, buffers: Iterable[Buffer]) -> None:
         """As `send_all`, for several buffers, which are not copied into one (``sendmsg``)."""
-        whole = [buffer for buffer in buffers if len(buffer)]
+        whole: list[Buffer] = [view for buffer in buffers if len(view := memoryview(buffer).cast("B"))]
         with Using(self, self._sending, "sends", "send to"):
             if self._shut:
                 raise self._cannot_send()

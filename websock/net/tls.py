@@ -10,8 +10,9 @@ import ssl
 from collections.abc import Iterable
 
 from ..typing import Buffer
+from .address import Address
 
-__all__ = ["TLS", "client_context", "explain_tls"]
+__all__ = ["TLS", "check_server", "client_context", "explain_tls"]
 
 _CHUNK = 65536
 
@@ -116,15 +117,34 @@ def client_context(secure: bool, given: ssl.SSLContext | bool | None) -> ssl.SSL
         given: settings; True or None for the default ones.
 
     Raises:
+        TypeError: settings that are none.
         ValueError: TLS settings for an address without TLS, or none for one with it.
     """
+    if given is not None and not isinstance(given, bool | ssl.SSLContext):
+        raise TypeError(f"TLS settings are an ssl.SSLContext or True, not {given!r}")
     if not secure:
         if given:
             raise ValueError("TLS settings (ssl=) go with an address that has TLS, such as wss://")
         return None
     if given is False:
-        raise ValueError("an address that has TLS, such as wss://, doesn't go with ssl=False")
+        raise ValueError("an address that has TLS, such as wss:// or tls://, doesn't go without (False)")
     return given if isinstance(given, ssl.SSLContext) else ssl.create_default_context()
+
+
+def check_server(address: Address, tls: ssl.SSLContext | None) -> None:
+    """Whether a listener's TLS settings are some, and a server's.
+
+    Raises:
+        ValueError: the address has TLS, and there are none; or they are a client's.
+        TypeError: they are none.
+    """
+    if tls is None:
+        if address.secure:
+            raise ValueError(f"{address} needs tls=: the server's settings and certificate")
+    elif not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls is an ssl.SSLContext with the server's certificate, not {tls!r}")
+    elif tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError("tls= has a client's settings: a server's are ssl.create_default_context(Purpose.CLIENT_AUTH)")
 
 
 def explain_tls(error: ssl.SSLError, doing: str, where: object) -> ssl.SSLError:

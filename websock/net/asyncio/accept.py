@@ -21,7 +21,7 @@ _LOGGER: Final = logging.getLogger("websock.net")
 class Acceptor:
     """Calls a function with each connection that is accepted: the socket, which does not block, and the peer's address.
 
-    When there is no room for more (EMFILE, ENFILE, ENOBUFS, ENOMEM) it logs one line and goes on half a second later.
+    When there is no room for more (EMFILE, ENFILE, ENOBUFS, ENOMEM) it logs one line and tries every half second.
     Windows' proactor has no readable sockets; there a task accepts.
 
     Args:
@@ -45,6 +45,7 @@ class Acceptor:
         self._watched: set[socket.socket] = set()
         self._backing_off: dict[socket.socket, asyncio.TimerHandle] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._was_full = False  # and that was logged
         self.running = False
 
     def start(self) -> None:
@@ -102,6 +103,7 @@ class Acceptor:
             except OSError as error:
                 self._full(listener, error)
                 return
+            self._was_full = False
             self._give(sock, peer)
 
     def _give(self, sock: socket.socket, peer: Any) -> None:
@@ -113,7 +115,9 @@ class Acceptor:
             raise
 
     def _full(self, listener: socket.socket, error: OSError) -> None:
-        self._logger.error("can't accept connections: %s; trying again in %s s", error.strerror, BACK_OFF)
+        if not self._was_full:
+            self._was_full = True
+            self._logger.error("can't accept connections: %s; trying again every %s s", error.strerror, BACK_OFF)
         self._unwatch(listener)
         self._backing_off[listener] = self._loop.call_later(BACK_OFF, self._try_again, listener)
 

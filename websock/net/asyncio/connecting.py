@@ -7,6 +7,7 @@ import ssl
 
 from ..address import Address
 from ..errors import explain
+from ..guard import seconds
 from ..options import SocketOptions
 from ..sockets import take_over
 from ..tls import client_context
@@ -47,8 +48,11 @@ async def connect(
         TypeError, ValueError: an option does not fit it.
     """
     address = Address.parse(address)
+    seconds(timeout, "timeout")
     own = None if local is None else Address.parse(local)
     context = client_context(address.secure or bool(tls), tls)
+    if context is None and server_hostname is not None:
+        raise ValueError(f"server_hostname goes with TLS, and {address} has none: use tls:// or tls=True")
     try:
         async with asyncio.timeout(timeout):
             if address.scheme == "fd":

@@ -15,6 +15,7 @@ from ..errors import ClosedError, NotOnThisSystem
 from ..options import SocketOptions
 from ..resolving import asks_names
 from ..sockets import listening
+from ..tls import check_server
 from ..tls_stream import HANDSHAKE_TIMEOUT
 from .accept import Acceptor
 from .calls import secured
@@ -51,8 +52,7 @@ async def listen(
         TypeError, ValueError: an option does not fit it.
     """
     address = Address.parse(address)
-    if address.secure and tls is None:
-        raise ValueError(f"{address} needs tls=: the server's settings and certificate")
+    check_server(address, tls)
     if not can_watch(asyncio.get_running_loop()):
         raise NotOnThisSystem("streams in Windows' proactor event loop")
     if asks_names(address):
@@ -198,7 +198,7 @@ class Listener:
             sock.close()
             return
         if self._tls is None:
-            self._offer(Stream(sock))
+            self._offer(Stream(sock, remote=Address.from_sockaddr(peer, sock.family, sock.type, sock.proto)))
         else:
             task = self._loop.create_task(self._handshake(sock, self._tls))
             self._handshakes.add(task)

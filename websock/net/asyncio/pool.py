@@ -8,7 +8,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, overload
+from typing import Any, Final, Protocol, Self, TypeVar, overload
 
 from ..address import Address
 from ..errors import ClosedError
@@ -17,6 +17,8 @@ from ..pooling import Key, Poolable, PoolStats, Step, Ticket
 from .stream import Stream
 
 __all__ = ["Pool", "PoolStats"]
+
+_PATIENCE: Final = 1.0  # seconds that the end of a connection may take
 
 
 class _Closes(Poolable, Protocol):
@@ -245,9 +247,10 @@ class Pool(PoolBase[S]):
 
     async def _shut(self, stream: S) -> None:
         try:
-            await stream.close()
+            async with asyncio.timeout(_PATIENCE):  # for what its user sent, if the peer still reads
+                await stream.close()
         except OSError:
-            pass  # it was broken, and is gone
+            self._abort(stream)  # it was broken, or nobody reads; TimeoutError is one
         except BaseException:
             self._abort(stream)
             raise

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..address import Address
-from ..connecting import no_way
+from ..connecting import no_way, with_itself
 from ..errors import AddressError, explain
 from ..options import SocketOptions
 from ..resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave
@@ -169,6 +169,8 @@ class _Race:
 
     def _tried(self, sock: socket.socket, target: Target, number: int) -> bool:
         self._trying.discard(sock)
+        if number == 0 and with_itself(sock):
+            number = errno.ECONNREFUSED
         if number == 0 and not self._result.done():
             self._result.set_result(sock)
             self._end()

@@ -242,8 +242,11 @@ class Stream:
             if link.error is None:
                 try:
                     data = self._recv(max_size)
-                except OSError:
-                    data = b""  # _receive finds out
+                except (BlockingIOError, InterruptedError):
+                    data = b""
+                except OSError as error:  # the kernel tells it once: asked again, it says that the peer has ended
+                    self._break(error)
+                    raise self._failed(error, "receive from") from None
                 if data:
                     link.calm = True
                     return data
@@ -542,6 +545,7 @@ class Stream:
             NotOnThisSystem: it does not hand over descriptors.
             ClosedError, OSError, BusyError: as for `send_all`.
         """
+        self._check_plain()
         view = memoryview(data).cast("B")
         sent = await self._give(lambda: send_fds(self._sock, view, fds))
         if sent < len(view):
@@ -555,6 +559,7 @@ class Stream:
             NotOnThisSystem: it does not hand over descriptors.
             OSError: as `receive`; with ``errno.EMSGSIZE`` there were more descriptors, and all that came are closed.
         """
+        self._check_plain()
         if self._sock.family != getattr(socket, "AF_UNIX", None):
             raise ValueError("receive_fds is for Unix sockets")
         if self._link.held:
@@ -563,6 +568,10 @@ class Stream:
         if not data:
             self._transport.at_eof()
         return data, fds
+
+    def _check_plain(self) -> None:
+        if self._link.secure:
+            raise ValueError("descriptors don't go with TLS")
 
     def peer_credentials(self) -> Credentials:
         """Who the peer of a Unix socket is.
