@@ -237,7 +237,7 @@ class Datagram(DatagramSocket):
             except BlockingIOError:
                 self._send_later(data, name)
         except OSError as error:
-            raise self._explained(error, "send to", where or "no address (send_to has one)") from None
+            raise self._explained(error, "send to", where or "nobody: send_to() has an address") from None
         finally:
             self._exit(receiving=False)
 
