@@ -729,3 +729,17 @@ def test_our_end_leaves_what_waits_while_we_pause(scene: Any) -> None:
         await notes.lost.wait()
 
     scene(main)
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_a_name_that_is_to_be_verified_is_not_left_out(name: str | None, client_ssl: ssl.SSLContext) -> None:
+    """OpenSSL would verify none."""
+
+    async def main() -> None:
+        ours, theirs = _connected()
+        with ours, theirs, pytest.raises(ValueError, match="server_hostname"):
+            transport_for(
+                asyncio.get_running_loop(), ours, Notes(), context=client_ssl, server_side=False, server_hostname=name
+            )
+
+    run(main)

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 from .address import Address
 from .errors import NotOnThisSystem, explain
 
-__all__ = ["SocketOptions", "Stage", "interface_index"]
+__all__ = ["SocketOptions", "Stage", "interface_index", "packed_linger"]
 
 Stage: TypeAlias = Literal["bind", "connect", "connected", "accepted"]
 """When options are set: before a socket is bound (and listens), before it connects, after that; or once accepted."""
@@ -341,7 +341,8 @@ def _unpack_time(raw: Any) -> float | None:
     return (whole + part / 1_000_000) or None
 
 
-def _pack_linger(seconds: int) -> bytes:
+def packed_linger(seconds: int) -> bytes:
+    """What SO_LINGER takes: on, for that many seconds; after 0 TCP resets the connection."""
     return struct.pack(_LINGER, 1, seconds)
 
 
@@ -470,7 +471,7 @@ _OPTIONS: Final[dict[str, _Option]] = {
         "stream",
         _number(0, 32767, "seconds"),
         _CONNECTION,
-        _pack_linger,
+        packed_linger,
         _unpack_linger,
         struct.calcsize(_LINGER),
     ),

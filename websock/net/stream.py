@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import os
 import socket
 import ssl
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, ClassVar, Final, Self, TypeVar
 
@@ -26,7 +24,7 @@ from .channel import GATHER, after, wait_for
 from .errors import BusyError, ClosedError, explain
 from .guard import Turn, Using, deadline_after, seconds, seconds_left
 from .info import TCPInfo, tcp_info
-from .options import SocketOptions
+from .options import SocketOptions, packed_linger
 from .sendfile import file_parts
 from .unix import Credentials, check_unix, peer_credentials, receive_fds, send_fds
 
@@ -35,7 +33,6 @@ __all__ = ["IncompleteError", "Stream"]
 READ_SIZE: Final = 2**16
 DONTWAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)  # without it the descriptor is in non-blocking mode
 _WAITALL: Final = getattr(socket, "MSG_WAITALL", 0)
-_ABORTIVE: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # struct linger: on, zero seconds
 
 T = TypeVar("T")
 
@@ -578,7 +575,7 @@ class Stream:
         self._shut = "it was closed"
         with contextlib.suppress(OSError):
             if abort:
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORTIVE)
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, packed_linger(0))
             else:
                 self._say_goodbye()
         if self._receiving.taken() or self._sending.taken():

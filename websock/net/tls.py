@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ..typing import Buffer
 from .address import Address
 
-__all__ = ["TLS", "check_server", "client_context", "explain_tls"]
+__all__ = ["TLS", "check_server", "client_context", "explain_tls", "wrapped"]
 
 _CHUNK = 65536
 
@@ -35,13 +35,9 @@ class TLS:
     """
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
-        if not server_side and context.check_hostname and not server_hostname:
-            raise ValueError("a name to verify is missing: server_hostname=")  # wrap_bio would verify none
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
-        )
+        self._object = wrapped(context, self._incoming, self._outgoing, server_side, server_hostname)
         self.done = False
         self.eof = False
         self.error: ssl.SSLError | None = None
@@ -107,6 +103,24 @@ class TLS:
             self.done = True
         except ssl.SSLWantReadError:
             pass
+
+
+def wrapped(
+    context: ssl.SSLContext,
+    incoming: ssl.MemoryBIO,
+    outgoing: ssl.MemoryBIO,
+    server_side: bool,
+    server_hostname: str | None,
+) -> ssl.SSLObject:
+    """OpenSSL's end between two buffers.
+
+    Raises:
+        ValueError: the settings want a name to be verified, and there is none: ``wrap_bio`` would verify none.
+        ssl.SSLError: they are of the other side.
+    """
+    if not server_side and context.check_hostname and not server_hostname:
+        raise ValueError("a name to verify is missing: server_hostname=")
+    return context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
 
 
 def client_context(secure: bool, given: ssl.SSLContext | bool | None) -> ssl.SSLContext | None:

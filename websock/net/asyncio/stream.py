@@ -10,7 +10,6 @@ import io
 import os
 import socket
 import ssl
-import struct
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, Final, Self, TypeVar
@@ -20,8 +19,9 @@ from ..address import Address
 from ..channel import GATHER
 from ..errors import ClosedError, NotOnThisSystem, explain
 from ..info import TCPInfo, tcp_info
-from ..options import SocketOptions
+from ..options import SocketOptions, packed_linger
 from ..stream import IncompleteError
+from ..tls import explain_tls
 from ..unix import Credentials, peer_credentials, receive_fds, send_fds
 from .calls import busy, first, regular, secured, send_file, whole_packet
 from .link import Link
@@ -33,7 +33,6 @@ __all__ = ["RECEIVE_SIZE", "Stream"]
 RECEIVE_SIZE: Final = 2**16  # octets of one receive, unless it says otherwise
 _PIECE: Final = 2**18  # octets that are encrypted, or copied, at a time
 _FILE_PIECE: Final = 2**20  # octets of one sendfile; then others have their turn
-_ABORTIVE: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # struct linger: on, zero seconds
 _BROKEN: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENOTCONN, errno.EPROTO})
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -102,8 +101,6 @@ class Stream:
         """
         self = cls.__new__(cls)
         try:
-            if context.check_hostname and not (server_side or server_hostname):
-                raise ValueError("server_hostname is missing: the name that the certificate must have")
             self._open(sock, True, remote)
             link = self._link
             transport = TLSTransport(
@@ -603,7 +600,7 @@ class Stream:
         """End the stream now: TCP's peer gets a reset, and what is not written is lost."""
         if not self._link.lost:
             with contextlib.suppress(OSError):
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORTIVE)
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, packed_linger(0))
             self._link.held.clear()
             self._link.end(ClosedError(self._spelled()))
             self._transport.abort()
@@ -623,7 +620,5 @@ class Stream:
         if isinstance(error, ClosedError):
             return ClosedError(str(error.strerror).removesuffix(" is closed"))  # a new one: it gets a traceback
         if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, and the system has no advice for that
-            said = type(error)(error.errno, f"can't {doing} {self._where()}: {error.strerror}")
-            vars(said).update(vars(error))
-            return said
+            return explain_tls(error, doing, self._where())
         return explain(error, doing, self._where())

@@ -15,6 +15,7 @@ import weakref
 from typing import Any, Final, cast
 
 from ...typing import Buffer
+from ..tls import wrapped
 from .transport import SocketTransport
 
 __all__ = ["TLSTransport"]
@@ -42,6 +43,9 @@ class TLSTransport(SocketTransport):
     Args:
         context: of the right side: it verifies the peer or does not.
         server_hostname: the name that the server's certificate must have; None on the server's side.
+
+    Raises:
+        ValueError, ssl.SSLError: as `wrapped`.
     """
 
     __slots__ = ("_buffer", "_context", "_incoming", "_notified", "_opened", "_outgoing", "_plain", "_tcp_eof", "_tls")
@@ -60,9 +64,7 @@ class TLSTransport(SocketTransport):
         self._buffer = _buffer_of(loop)
         self._context = context
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
-        )
+        self._tls = wrapped(context, self._incoming, self._outgoing, server_side, server_hostname)
         self._opened = False
         self._notified = False  # the peer knows that nothing more comes
         self._tcp_eof = False  # the socket has nothing more
