@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import errno
+import functools
+import inspect
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from websock import net
+from websock.net import asyncio as tasks
 from websock.net import options as module
 from websock.net.errors import NotOnThisSystem
 from websock.net.options import SocketOptions, Stage, interface_index
+from websock.net.resolving import resolve
+from websock.net.sockets import bound, listening, open_socket
 
 LINUX = os.uname().sysname == "Linux"
 TCP, TCP6 = (socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET6, socket.SOCK_STREAM)
@@ -485,3 +492,45 @@ def test_the_window_scales_because_the_buffer_came_first() -> None:
 def test_only_what_is_asked_for_is_shown() -> None:
     assert repr(SocketOptions()) == "SocketOptions()"
     assert repr(SocketOptions(ttl=3, nodelay=False)) == "SocketOptions(ttl=3, nodelay=False)"
+
+
+def _entries() -> dict[str, Callable[[Any], Any]]:
+    """Every way to give options, blocking and for tasks."""
+    found: dict[str, Callable[[Any], Any]] = {
+        "listening": lambda options: listening("tcp://127.0.0.1:0", options),
+        "bound": lambda options: bound("udp://127.0.0.1:0", options),
+        "open_socket": lambda options: open_socket(resolve("tcp://127.0.0.1:1")[0], options),
+        "listener": lambda options: net.Listener([], options=options),
+        "listener, tasks": lambda options: in_loop(lambda: tasks.Listener([], options=options)),
+        "take_over": lambda options: net.connect("fd://0", options=options),
+    }
+    for name, address in {
+        "listen": "tcp://localhost:0",
+        "connect": "tcp://127.0.0.1:1",
+        "bind_datagram": "udp://127.0.0.1:0",
+        "connect_datagram": "udp://127.0.0.1:1",
+    }.items():
+        found[name] = functools.partial(
+            lambda name, address, options: getattr(net, name)(address, options=options), name, address
+        )
+        found[f"{name}, tasks"] = functools.partial(
+            lambda name, address, options: in_loop(lambda: getattr(tasks, name)(address, options=options)),
+            name,
+            address,
+        )
+    return found
+
+
+def in_loop(call: Callable[[], Any]) -> Any:
+    async def main() -> Any:
+        result = call()
+        return await result if inspect.isawaitable(result) else result
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("options", [{"nodelay": True}, {}, "nodelay", 0], ids=repr)
+@pytest.mark.parametrize("entry", _entries())
+def test_what_are_no_options(entry: str, options: Any) -> None:
+    with pytest.raises(TypeError, match="SocketOptions"):
+        _entries()[entry](options)

@@ -17,7 +17,7 @@ from .address import Address
 from .errors import AddressError, explain
 from .guard import deadline_after, seconds, seconds_left
 from .listener import listen
-from .options import SocketOptions
+from .options import SocketOptions, asked
 from .resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave, resolve
 from .sockets import open_socket, take_over
 from .stream import Stream
@@ -26,7 +26,6 @@ from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
 __all__ = ["connect", "connected", "listen", "no_way", "with_itself"]
 
-_DEFAULTS: Final = SocketOptions()
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
 _BEGUN: Final = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
 _FAR: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -74,7 +73,7 @@ def connect(
         sock = take_over(address, options, state="connected")
         remote = None
     else:
-        sock = connected(address, options or _DEFAULTS, deadline=deadline, local=local)
+        sock = connected(address, options, deadline=deadline, local=local)
         remote = address if address.is_unix else None
     try:
         if context is None:
@@ -94,7 +93,7 @@ def connect(
 
 def connected(
     address: Address,
-    options: SocketOptions = _DEFAULTS,
+    options: SocketOptions | None = None,
     *,
     deadline: float | None = None,
     local: str | Address | None = None,
@@ -114,6 +113,7 @@ def connected(
     """
     if address.kind == socket.SOCK_DGRAM:
         raise AddressError(str(address), "it is for datagrams: there are no connections", 0)
+    options = asked(options)
     targets = interleave(resolve(address))
     own = [] if local is None else resolve(local, passive=True)
     race = _Race(address, options, own)

@@ -16,7 +16,7 @@ from .address import Address
 from .channel import wait_for
 from .errors import ClosedError, explain
 from .guard import deadline_after, seconds, seconds_left
-from .options import SocketOptions
+from .options import SocketOptions, asked
 from .sockets import BACK_OFF, FULL, listening
 from .stream import Stream
 from .tls import check_server
@@ -25,7 +25,6 @@ from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 __all__ = ["Listener", "listen"]
 
 _LOGGER: Final = logging.getLogger("websock.net")
-_DEFAULTS: Final = SocketOptions()
 # accept(2): what happened to a connection before it was accepted is told by accept, and is not the listener's error.
 _ITS_OWN: Final = frozenset(
     getattr(errno, name)
@@ -99,7 +98,7 @@ class Listener:
         logger: LoggerLike = _LOGGER,
     ) -> None:
         self._sockets = tuple(sockets)
-        self._options = options or _DEFAULTS
+        self._options = asked(options)
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         self._logger = logger

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 from .address import Address
 from .errors import NotOnThisSystem, explain
 
-__all__ = ["SocketOptions", "Stage", "interface_index", "packed_linger"]
+__all__ = ["SocketOptions", "Stage", "asked", "interface_index", "packed_linger"]
 
 Stage: TypeAlias = Literal["bind", "connect", "connected", "accepted"]
 """When options are set: before a socket is bound (and listens), before it connects, after that; or once accepted."""
@@ -501,3 +501,19 @@ _OPTIONS: Final[dict[str, _Option]] = {
     ),
     "quick_ack": _Option(("IPPROTO_TCP TCP_QUICKACK",), "tcp", _flag, _AFTER, int, bool),
 }
+
+
+_DEFAULTS: Final = SocketOptions()
+
+
+def asked(options: SocketOptions | None) -> SocketOptions:
+    """The options that somebody gave: None is the defaults.
+
+    Raises:
+        TypeError: they are none, such as a dict.
+    """
+    if options is None:
+        return _DEFAULTS
+    if not isinstance(options, SocketOptions):
+        raise TypeError(f"options are SocketOptions(name=value, ...), not {options!r}")
+    return options

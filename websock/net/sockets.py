@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from .address import Address
 from .errors import AddressError, explain
-from .options import SocketOptions, Stage
+from .options import SocketOptions, Stage, asked
 from .resolving import Target, resolve
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
 FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # no room to accept
 BACK_OFF: Final = 0.5  # seconds to wait then
 _TRIES: Final = 16  # to find a port that is free in all families
-_DEFAULTS: Final = SocketOptions()
 _LOCKED: Final = 1.0  # seconds to wait for others who make Unix files in the same directory
 _Socket = TypeVar("_Socket", bound=socket.socket)
 _DATAGRAM_KINDS: Final = (socket.SOCK_DGRAM, socket.SOCK_RAW)
@@ -59,7 +58,7 @@ def open_socket(
     kind = UnixSocket if target.family == getattr(socket, "AF_UNIX", None) else socket.socket
     sock = _new(kind, target, where)  # a file that it is bound to goes with it
     try:
-        (options or _DEFAULTS).apply(sock, stage=stage, where=where)
+        asked(options).apply(sock, stage=stage, where=where)
     except BaseException:
         sock.close()
         raise
@@ -86,7 +85,7 @@ def listening(
         OSError: it cannot be used; the message names it, and who has it where that is known. Nothing stays open.
         ValueError: an option or a mode that does not fit it.
     """
-    return _open(Address.parse(address), options or _DEFAULTS, mode, "listening")
+    return _open(Address.parse(address), asked(options), mode, "listening")
 
 
 def bound(
@@ -100,7 +99,7 @@ def bound(
         OSError: it cannot be used; the message names it, and who has it where that is known. Nothing stays open.
         ValueError: an option or a mode that does not fit it.
     """
-    return _open(Address.parse(address), options or _DEFAULTS, mode, "bound")
+    return _open(Address.parse(address), asked(options), mode, "bound")
 
 
 def take_over(
@@ -122,7 +121,7 @@ def take_over(
         AddressError: it is not such a socket. The descriptor stays open, as with the next.
         OSError: there is no such descriptor, or it is no socket, or an option is refused.
     """
-    address, options = Address.parse(address), options or _DEFAULTS
+    address, options = Address.parse(address), asked(options)
     if address.scheme != "fd":
         raise AddressError(str(address), "no descriptor to take over", 0)
     try:

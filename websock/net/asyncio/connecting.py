@@ -17,8 +17,6 @@ from .stream import Stream
 
 __all__ = ["connect"]
 
-_DEFAULTS = SocketOptions()
-
 
 async def connect(
     address: str | Address,
@@ -58,7 +56,7 @@ async def connect(
             if address.scheme == "fd":
                 sock = take_over(address, options, state="connected")
             else:
-                sock = await connected(address, options or _DEFAULTS, local=own)
+                sock = await connected(address, options, local=own)
             remote = address if address.is_unix else None
             if context is None:
                 return Stream(sock, remote=remote)

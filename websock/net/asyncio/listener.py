@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from ..address import Address
 from ..errors import ClosedError, NotOnThisSystem
-from ..options import SocketOptions
+from ..options import SocketOptions, asked
 from ..resolving import asks_names
 from ..sockets import listening
 from ..tls import check_server
@@ -26,7 +26,6 @@ __all__ = ["Listener", "listen"]
 
 _HANDSHAKES: Final = 1024  # at once; more wait in the kernel
 _LOGGER: Final = logging.getLogger("websock.net")
-_DEFAULTS: Final = SocketOptions()
 
 
 async def listen(
@@ -101,7 +100,7 @@ class Listener:
         handshake_timeout: float | None = HANDSHAKE_TIMEOUT,
     ) -> None:
         self._sockets = tuple(sockets)
-        self._options = options or _DEFAULTS
+        self._options = asked(options)
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         self._loop = asyncio.get_running_loop()

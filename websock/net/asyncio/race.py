@@ -13,7 +13,7 @@ from typing import Final
 from ..address import Address
 from ..connecting import no_way, with_itself
 from ..errors import AddressError, explain
-from ..options import SocketOptions
+from ..options import SocketOptions, asked
 from ..resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave
 from ..sockets import open_socket
 from .resolving import resolve
@@ -21,13 +21,12 @@ from .transport import can_watch
 
 __all__ = ["connected"]
 
-_DEFAULTS: Final = SocketOptions()
 _FULL_AGAIN: Final = 0.01  # seconds until a Unix socket is tried again whose queue of connections is full
 
 
 async def connected(
     address: Address,
-    options: SocketOptions = _DEFAULTS,
+    options: SocketOptions | None = None,
     *,
     local: Address | None = None,
     family: int = 0,
@@ -47,6 +46,7 @@ async def connected(
     """
     if address.kind == socket.SOCK_DGRAM:
         raise AddressError(str(address), "it is for datagrams: there are no connections", 0)
+    options = asked(options)
     targets = interleave(await resolve(address, family=family))
     local_targets = [] if local is None else await resolve(local, passive=True)
     race = _Race(asyncio.get_running_loop(), address, options, targets, local_targets, delay)
