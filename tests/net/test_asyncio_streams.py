@@ -731,3 +731,22 @@ def test_who_was_accepted_is_known_when_it_is_gone(run: Any) -> None:
                 assert ours.remote == where
 
     run(main)
+
+
+def test_a_handshake_with_who_is_gone_names_them(run: Any, server_ssl: ssl.SSLContext, logs: Logs) -> None:
+    where: list[str] = []
+
+    async def main() -> None:
+        async with await listen("tls://127.0.0.1:0", tls=server_ssl) as listener:
+            theirs = await connect(listener.addresses[0].replace(scheme="tcp"))
+            where.append(str(theirs.local.replace(scheme="tls")))
+            theirs.abort()
+            await theirs.close()
+            accepting = asyncio.create_task(listener.accept())
+            await asyncio.sleep(0.05)
+        with pytest.raises(ClosedError):
+            await accepting
+
+    run(main)
+    said = [record.getMessage() for record in logs.records if record.name == "websock.net"]
+    assert len(said) == 1 and where[0] in said[0]

@@ -194,7 +194,7 @@ def test_what_came_before_an_error_is_not_lost(driver: Driver, kind: str) -> Non
 
     def read(max_size: int, flags: int) -> Received:
         if found:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         found.append(reads(max_size, flags))
         return found[0]
 

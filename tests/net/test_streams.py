@@ -6,6 +6,7 @@ What only one of the forms has is in ``test_blocking_streams.py`` and ``test_asy
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import io
 import os
 import socket
@@ -493,3 +494,49 @@ def test_a_socket_is_taken_over(driver: Driver) -> None:
     with theirs:
         theirs.send(b"hello")
         assert end.receive() == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("unix:@nobody-{pid}", "tcp://127.0.0.1:0"),
+        ("tcp://127.0.0.1:1", "tcp://[::1]:0"),
+        ("tcp://127.0.0.1:1", "unix:@x"),
+    ],
+)
+def test_an_end_of_another_family(driver: Driver, address: str, local: str) -> None:
+    address = address.format(pid=os.getpid())
+    with pytest.raises(OSError, match=r"another family$") as caught:
+        result_of(driver.connect(address, local=local))
+    said = str(caught.value)
+    assert said.count(address) == 1 and said.count("can't") == 1 and local in said
+
+
+def test_an_end_that_is_taken(driver: Driver, short_path: str) -> None:
+    with driver.listening(f"unix://{short_path}/a") as listener, socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(f"{short_path}/b")
+        address, local = str(listener.addresses[0]), f"unix://{short_path}/b"
+        with pytest.raises(OSError, match=f"can't connect to {address}: can't bind {local}: ") as caught:
+            result_of(driver.connect(address, local=local))
+        assert caught.value.errno == errno.EADDRINUSE and str(caught.value).count("(") == 1
+
+
+def test_tls_over_unix_verifies_localhost(driver: Driver) -> None:
+    """Or the name that is given: nobody is taken at their word for the place that they listen at."""
+    with driver.listening(driver.address("unix"), tls=driver.server_ssl) as listener:
+        accepting = listener.start("accept")
+        connecting = driver.connect(listener.addresses[0], tls=driver.client_ssl)
+        server = driver.end(result_of(accepting))
+        server.handshake() if driver.is_blocking else None
+        client = driver.end(result_of(connecting))
+        assert client.tls.server_hostname == "localhost"
+        accepting = listener.start("accept")
+        connecting = driver.connect(listener.addresses[0], tls=driver.client_ssl, server_hostname="example.org")
+        if driver.is_blocking:
+            with result_of(accepting) as server, pytest.raises(ssl.SSLError):
+                server.handshake()
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"unix:.*example\.org"):
+            result_of(connecting)
+    if not driver.is_blocking:
+        with pytest.raises(ClosedError):
+            result_of(accepting)

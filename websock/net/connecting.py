@@ -21,10 +21,10 @@ from .options import SocketOptions, asked
 from .resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave, resolve
 from .sockets import open_socket, take_over
 from .stream import Stream
-from .tls import client_context
+from .tls import client_context, secured
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
-__all__ = ["connect", "connected", "listen", "no_way", "with_itself"]
+__all__ = ["bind_own", "connect", "connected", "listen", "no_way", "with_itself"]
 
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
 _BEGUN: Final = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
@@ -53,7 +53,8 @@ def connect(
         timeout: seconds for the connection and the TLS handshake; None: as long as the system tries. The system's
             name service takes the time that it takes.
         tls: settings, or True for the default ones, which verify the peer; ``tls://`` is True by itself.
-        server_hostname: the name to ask for (SNI) and to verify, when it is not the address's.
+        server_hostname: the name to ask for (SNI) and to verify, when it is not the address's. An address that has
+            none (``unix:``, ``fd://``) stands for "localhost".
         local: the address of our end.
 
     Raises:
@@ -145,7 +146,7 @@ def no_way(address: Address, failures: Sequence[tuple[Target, OSError]], *, time
     telling = [error for _, error in failures if error.errno not in _FAR]
     combined = explain(TimeoutError() if timed_out else (telling or [failures[0][1]])[0], "connect to", address)
     if len(failures) > 1 or timed_out:
-        each = [explain(error, "connect to", _spell(target, address)) for target, error in failures]
+        each = [explain(error, "connect to", _spell(target, address.secure)) for target, error in failures]
         for error in each:
             combined.add_note(str(error))
         combined.__cause__ = ExceptionGroup(f"every way to {address} failed", each)
@@ -202,18 +203,11 @@ class _Race:
     def _open(self, target: Target) -> socket.socket:
         sock = open_socket(target, self._options, where=self._address)
         self._trying[sock] = target
-        if self._own:
-            own = next((one for one in self._own if one.family == target.family), None)
-            try:
-                if own is None:
-                    raise OSError(errno.EAFNOSUPPORT, "our end is of another family")
-                try:
-                    sock.bind(own.sockaddr)
-                except OSError as error:
-                    raise explain(error, "bind", _spell(own, self._address)) from None
-            except BaseException:
-                self._drop(sock)
-                raise
+        try:
+            bind_own(sock, self._own, self._address)
+        except BaseException:
+            self._drop(sock)
+            raise
         return sock
 
     def _tried(self, sock: socket.socket, number: int) -> bool:
@@ -233,7 +227,10 @@ class _Race:
 
     def unix(self, target: Target, deadline: float | None) -> socket.socket:
         """A Unix socket connects at once, or waits until the server's queue has room, which nothing but it can tell."""
-        sock = self._open(target)
+        try:
+            sock = self._open(target)
+        except OSError as error:
+            raise explain(error, "connect to", self._address) from None
         before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
         try:
             while True:
@@ -265,6 +262,22 @@ def _has_peer(sock: socket.socket) -> bool:
     return True
 
 
+def bind_own(sock: socket.socket, own: Sequence[Target], address: Address) -> None:
+    """Bind what is to connect to `address` to our end, of which there may be one for each family; or none at all.
+
+    Raises:
+        OSError: it cannot be, and the message names our end; or there is none of that family.
+    """
+    if own:
+        found = next((one for one in own if one.family == sock.family), None)
+        if found is None:
+            raise OSError(errno.EAFNOSUPPORT, f"our end, {_spell(own[0])}, is of another family")
+        try:
+            sock.bind(found.sockaddr)
+        except OSError as error:
+            raise explain(error, "bind", _spell(found)) from None
+
+
 def with_itself(sock: socket.socket) -> bool:
     """Whether TCP has connected a socket with itself: the system gave it the very port where nobody listens."""
     with contextlib.suppress(OSError):
@@ -272,6 +285,5 @@ def with_itself(sock: socket.socket) -> bool:
     return False
 
 
-def _spell(target: Target, address: Address) -> Address:
-    spelled = Address.from_sockaddr(target.sockaddr, target.family, target.kind, target.protocol)
-    return spelled.replace(scheme=address.scheme) if spelled.scheme == "tcp" else spelled
+def _spell(target: Target, secure: bool = False) -> Address:
+    return secured(Address.from_sockaddr(target.sockaddr, target.family, target.kind, target.protocol), secure)

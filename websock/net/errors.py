@@ -96,8 +96,10 @@ def explain(error: OSError, doing: str, where: object, *, holder: str | None = N
     if error.errno is None:
         return type(error)(f"{text}: {error}")
     special = _AT_CONNECT if doing.startswith("connect") else _AT_LISTEN
-    advice = special.get(error.errno) or _ADVICE.get(error.errno)
+    said = error.strerror or os.strerror(error.errno)
+    advice = None
+    if said == os.strerror(error.errno):  # else it is our own text, which needs none
+        advice = special.get(error.errno) or _ADVICE.get(error.errno)
     if error.errno == errno.EADDRINUSE and holder:
         advice = f"{holder} has it"
-    said = error.strerror or os.strerror(error.errno)
     return type(error)(error.errno, f"{text}: {said}" + (f" ({advice})" if advice else ""))

@@ -19,7 +19,7 @@ from .guard import deadline_after, seconds, seconds_left
 from .options import SocketOptions, asked
 from .sockets import BACK_OFF, FULL, listening
 from .stream import Stream
-from .tls import check_server
+from .tls import check_server, secured
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
 __all__ = ["Listener", "listen"]
@@ -106,8 +106,7 @@ class Listener:
         self._closed = False
         self._users = 0  # threads that accept
         self._lock = threading.RLock()  # guards both, and is never waited with; a signal handler may close
-        scheme = {} if tls is None else {"scheme": "tls"}
-        self._addresses = tuple(Address.of(sock).replace(**scheme) for sock in self._sockets)
+        self._addresses = tuple(secured(Address.of(sock), tls is not None) for sock in self._sockets)
         self._wake, self._woken = socket.socketpair()
         try:
             self._selector = selectors.DefaultSelector()
@@ -161,7 +160,7 @@ class Listener:
                     sock,
                     self._tls,
                     server_side=True,
-                    remote=remote.replace(scheme="tls") if remote.scheme == "tcp" else remote,
+                    remote=secured(remote),
                     handshake_timeout=self._handshake_timeout,
                 )
             except OSError as error:

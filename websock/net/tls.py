@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ..typing import Buffer
 from .address import Address
 
-__all__ = ["TLS", "check_server", "client_context", "explain_tls", "wrapped"]
+__all__ = ["TLS", "check_server", "client_context", "explain_tls", "secured", "wrapped"]
 
 _CHUNK = 65536
 
@@ -159,6 +159,11 @@ def check_server(address: Address, tls: ssl.SSLContext | None) -> None:
         raise TypeError(f"tls is an ssl.SSLContext with the server's certificate, not {tls!r}")
     elif tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
         raise ValueError("tls= has a client's settings: a server's are ssl.create_default_context(Purpose.CLIENT_AUTH)")
+
+
+def secured(address: Address, secure: bool = True) -> Address:
+    """The address of a socket with TLS as one writes it, where there is a spelling for that."""
+    return address.replace(scheme="tls") if secure and address.scheme == "tcp" else address
 
 
 def explain_tls(error: ssl.SSLError, doing: str, where: object) -> ssl.SSLError:

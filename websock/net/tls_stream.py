@@ -24,7 +24,7 @@ from .address import Address
 from .channel import wait_for
 from .guard import Using, deadline_after, seconds, seconds_left
 from .stream import DONTWAIT, READ_SIZE, Stream
-from .tls import TLS, explain_tls
+from .tls import TLS, explain_tls, secured
 
 __all__ = ["HANDSHAKE_TIMEOUT", "TLSStream"]
 
@@ -86,7 +86,7 @@ class TLSStream(Stream):
         super().__init__(sock, remote=remote, receive_timeout=receive_timeout, send_timeout=send_timeout)
 
     def _spelled(self, address: Address) -> Address:
-        return address.replace(scheme="tls") if address.scheme == "tcp" else address
+        return secured(address)
 
     @property
     def tls(self) -> ssl.SSLObject:

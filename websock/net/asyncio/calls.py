@@ -8,15 +8,9 @@ import socket
 import stat
 from typing import BinaryIO
 
-from ..address import Address
 from ..errors import BusyError
 
-__all__ = ["busy", "first", "regular", "secured", "send_file", "whole_packet"]
-
-
-def secured(address: Address, secure: bool) -> Address:
-    """The address of a socket with TLS as one writes it, where there is a spelling for that."""
-    return address.replace(scheme="tls") if secure and address.scheme == "tcp" else address
+__all__ = ["busy", "first", "regular", "send_file", "whole_packet"]
 
 
 def busy(what: str) -> BusyError:

@@ -35,7 +35,8 @@ async def connect(
         timeout: seconds for all of it: the name service, the connection, the TLS handshake. None: as long as the
             system tries.
         tls: settings, or True for the default ones, which verify the peer; ``tls://`` is True by itself.
-        server_hostname: the name that the certificate must have, when it is not the address's.
+        server_hostname: the name to ask for (SNI) and to verify, when it is not the address's. An address that has
+            none (``unix:``, ``fd://``) stands for "localhost".
         local: the address of our end.
 
     Raises:

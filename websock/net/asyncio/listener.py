@@ -15,10 +15,9 @@ from ..errors import ClosedError, NotOnThisSystem
 from ..options import SocketOptions, asked
 from ..resolving import asks_names
 from ..sockets import listening
-from ..tls import check_server
+from ..tls import check_server, secured
 from ..tls_stream import HANDSHAKE_TIMEOUT
 from .accept import Acceptor
-from .calls import secured
 from .stream import Stream
 from .transport import can_watch
 
@@ -196,10 +195,11 @@ class Listener:
             _LOGGER.error("a connection was accepted and is closed: %s", error)
             sock.close()
             return
+        remote = secured(Address.from_sockaddr(peer, sock.family, sock.type, sock.proto), self._tls is not None)
         if self._tls is None:
-            self._offer(Stream(sock, remote=Address.from_sockaddr(peer, sock.family, sock.type, sock.proto)))
+            self._offer(Stream(sock, remote=remote))
         else:
-            task = self._loop.create_task(self._handshake(sock, self._tls))
+            task = self._loop.create_task(self._handshake(sock, self._tls, remote))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
         self._rest()
@@ -208,9 +208,10 @@ class Listener:
         self._ready.append(stream)
         self._wake()
 
-    async def _handshake(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+    async def _handshake(self, sock: socket.socket, context: ssl.SSLContext, remote: Address) -> None:
+        timeout = self._handshake_timeout
         try:
-            self._offer(await Stream.secured(sock, context, server_side=True, timeout=self._handshake_timeout))
+            self._offer(await Stream.secured(sock, context, server_side=True, remote=remote, timeout=timeout))
         except OSError as error:
             _LOGGER.info("%s", error)
         finally:

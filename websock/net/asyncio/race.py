@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..address import Address
-from ..connecting import no_way, with_itself
-from ..errors import AddressError, explain
+from ..connecting import bind_own, no_way, with_itself
+from ..errors import AddressError
 from ..options import SocketOptions, asked
 from ..resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave
 from ..sockets import open_socket
@@ -121,14 +121,7 @@ class _Race:
         sock = open_socket(target, self._options, where=self._address)
         try:
             sock.setblocking(False)
-            if self._local:
-                own = next((one for one in self._local if one.family == target.family), None)
-                if own is None:
-                    raise OSError(errno.EAFNOSUPPORT, f"can't connect to {self._address}: our end is of another family")
-                try:
-                    sock.bind(own.sockaddr)
-                except OSError as error:
-                    raise explain(error, "bind", Address.from_sockaddr(*_name(own))) from None
+            bind_own(sock, self._local, self._address)
         except BaseException:
             sock.close()
             raise
@@ -205,7 +198,3 @@ class _Race:
             except OSError as error:
                 self._failures.append((target, error))
         raise no_way(self._address, self._failures)
-
-
-def _name(target: Target) -> tuple[object, int, int, int]:
-    return target.sockaddr, target.family, target.kind, target.protocol

@@ -21,9 +21,9 @@ from ..errors import ClosedError, NotOnThisSystem, explain
 from ..info import TCPInfo, tcp_info
 from ..options import SocketOptions, packed_linger
 from ..stream import IncompleteError
-from ..tls import explain_tls
+from ..tls import explain_tls, secured
 from ..unix import Credentials, peer_credentials, receive_fds, send_fds
-from .calls import busy, first, regular, secured, send_file, whole_packet
+from .calls import busy, first, regular, send_file, whole_packet
 from .link import Link
 from .tls import TLSTransport
 from .transport import SocketTransport, can_watch
