@@ -632,9 +632,11 @@ class Scripted:
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_accepting_goes_on_when_there_is_room_again(number: int, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("websock.net.asyncio.accept.BACK_OFF", 0.01)
+    where: list[Address] = []
 
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:
+            where.append(Address.of(sock))
             sock.setblocking(False)
             scripted: Any = Scripted(sock, [errno.ECONNABORTED, number, number])
             accepted: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
@@ -652,7 +654,27 @@ def test_accepting_goes_on_when_there_is_room_again(number: int, logs: Logs, mon
 
     asyncio.run(main())
     said = [record.getMessage() for record in logs.records if record.name == "websock.net"]
-    assert len(said) == 2 and "can't accept connections: " in said[0]
+    assert len(said) == 2 and all(f"can't accept on {where[0]}: " in one for one in said)
+
+
+def test_what_happened_to_a_connection_before_holds_up_no_other(logs: Logs) -> None:
+    """accept(2): it tells of the network's errors with the connection; the listener has none."""
+    numbers = [errno.EPROTO, errno.ECONNRESET, errno.ECONNABORTED, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EPERM]
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            sock.setblocking(False)
+            scripted: Any = Scripted(sock, numbers)
+            accepted: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+            acceptor = Acceptor(asyncio.get_running_loop(), [scripted], lambda sock, peer: accepted.set_result(sock))
+            acceptor.start()
+            with socket.create_connection(sock.getsockname()):
+                (await asyncio.wait_for(accepted, 10)).close()
+            assert not acceptor._backing_off and not numbers
+            await acceptor.stop()
+
+    asyncio.run(main())
+    assert not logs.loud()
 
 
 def test_an_option_that_does_not_fit_closes_the_connection(logs: Logs) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import selectors
 import socket
@@ -17,7 +16,7 @@ from .channel import wait_for
 from .errors import ClosedError, explain
 from .guard import deadline_after, seconds, seconds_left
 from .options import SocketOptions, asked
-from .sockets import BACK_OFF, FULL, listening
+from .sockets import BACK_OFF, FULL, ITS_OWN, listening
 from .stream import Stream
 from .tls import check_server, secured
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
@@ -25,13 +24,6 @@ from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 __all__ = ["Listener", "listen"]
 
 _LOGGER: Final = logging.getLogger("websock.net")
-# accept(2): what happened to a connection before it was accepted is told by accept, and is not the listener's error.
-_ITS_OWN: Final = frozenset(
-    getattr(errno, name)
-    for name in ("ECONNABORTED", "EPERM", "EPROTO", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH",
-                 "ENETUNREACH", "ECONNRESET", "ETIMEDOUT")
-    if hasattr(errno, name)
-)  # fmt: skip
 
 
 def listen(
@@ -206,7 +198,7 @@ class Listener:
                 wait_for(self._woken, True, False, BACK_OFF if left is None else min(left, BACK_OFF))
                 self._check_open()
                 return None
-            if error.errno in _ITS_OWN:
+            if error.errno in ITS_OWN:
                 return None
             raise explain(error, "accept on", self._spelled()) from None
         self._full = False

@@ -20,6 +20,7 @@ from .resolving import Target, resolve
 __all__ = [
     "BACK_OFF",
     "FULL",
+    "ITS_OWN",
     "UnixSocket",
     "bound",
     "listening",
@@ -30,6 +31,13 @@ __all__ = [
 
 FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # no room to accept
 BACK_OFF: Final = 0.5  # seconds to wait then
+# accept(2): what happened to a connection before it was accepted is told by accept, and is not the listener's error.
+ITS_OWN: Final = frozenset(
+    getattr(errno, name)
+    for name in ("ECONNABORTED", "EPERM", "EPROTO", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH",
+                 "ENETUNREACH", "ECONNRESET", "ETIMEDOUT")
+    if hasattr(errno, name)
+)  # fmt: skip
 _TRIES: Final = 16  # to find a port that is free in all families
 _LOCKED: Final = 1.0  # seconds to wait for others who make Unix files in the same directory
 _Socket = TypeVar("_Socket", bound=socket.socket)

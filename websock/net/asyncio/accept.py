@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ...typing import LoggerLike
-from ..sockets import BACK_OFF
+from ..address import Address
+from ..errors import explain
+from ..sockets import BACK_OFF, ITS_OWN
 from .transport import can_watch
 
 __all__ = ["Acceptor"]
@@ -21,7 +24,8 @@ _LOGGER: Final = logging.getLogger("websock.net")
 class Acceptor:
     """Calls a function with each connection that is accepted: the socket, which does not block, and the peer's address.
 
-    When there is no room for more (EMFILE, ENFILE, ENOBUFS, ENOMEM) it logs one line and tries every half second.
+    When there is no room for more (EMFILE, ENFILE, ENOBUFS, ENOMEM) it logs one line and tries every half second. What
+    happened to a connection before it was accepted concerns nobody else.
     Windows' proactor has no readable sockets; there a task accepts.
 
     Args:
@@ -96,11 +100,11 @@ class Acceptor:
                 return
             try:
                 sock, peer = listener.accept()
-            except ConnectionAbortedError:
-                continue  # it ended before we came
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
+                if error.errno in ITS_OWN:
+                    continue
                 self._full(listener, error)
                 return
             self._was_full = False
@@ -115,11 +119,17 @@ class Acceptor:
             raise
 
     def _full(self, listener: socket.socket, error: OSError) -> None:
-        if not self._was_full:
-            self._was_full = True
-            self._logger.error("can't accept connections: %s; trying again every %s s", error.strerror, BACK_OFF)
+        self._say_full(listener, error)
         self._unwatch(listener)
         self._backing_off[listener] = self._loop.call_later(BACK_OFF, self._try_again, listener)
+
+    def _say_full(self, listener: socket.socket, error: OSError) -> None:
+        if not self._was_full:
+            self._was_full = True
+            where: object = listener
+            with contextlib.suppress(OSError, ValueError):  # a family without a spelling
+                where = Address.of(listener)
+            self._logger.error("%s; trying again every %s s", explain(error, "accept on", where), BACK_OFF)
 
     def _try_again(self, listener: socket.socket) -> None:
         del self._backing_off[listener]
@@ -130,10 +140,10 @@ class Acceptor:
         while True:
             try:
                 sock, peer = await self._loop.sock_accept(listener)
-            except ConnectionAbortedError:
-                continue
             except OSError as error:
-                self._logger.error("can't accept connections: %s; trying again in %s s", error.strerror, BACK_OFF)
-                await asyncio.sleep(BACK_OFF)
+                if error.errno not in ITS_OWN:
+                    self._say_full(listener, error)
+                    await asyncio.sleep(BACK_OFF)
                 continue
+            self._was_full = False
             self._give(sock, peer)
