@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import io
 import os
 import socket
 import ssl
@@ -181,6 +182,58 @@ def test_after_a_cancelled_file_nothing_more_goes_out(run: Any, tmp_path: Any) -
                 await cancelled(sending)
             with pytest.raises(ClosedError, match="within a file"):
                 await ours.send_all(b"x")
+
+    run(main)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+def test_after_the_first_piece_of_a_cancelled_file_nothing_more_goes_out(
+    run: Any, secure: bool, server_ssl: ssl.SSLContext, client_ssl: ssl.SSLContext
+) -> None:
+    async def main() -> None:
+        ours, theirs = await tls_pair(server_ssl, client_ssl) if secure else pair()
+        async with ours, theirs:
+            ours.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**13)
+            file = io.BytesIO(bytes(MUCH))
+            sending = asyncio.create_task(ours.send_file(file))
+            while not ours._link.full:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0)
+            assert file.tell() == 2**18  # the first one waits
+            await cancelled(sending)
+            assert file.tell() == 2**18
+            with pytest.raises(ClosedError, match="cancelled within a file"):
+                await ours.send_all(b"x")
+            assert await theirs.receive_exactly(2**18) == bytes(2**18)
+        async with asyncio.timeout(5):
+            ours, theirs = await tls_pair(server_ssl, client_ssl) if secure else pair()
+            async with ours, theirs:
+                await cancelled_in_a_turn(ours.send_all(bytes(MUCH)))
+                await cancelled_in_a_turn(ours.send_file(file))  # of which nothing has gone out
+                last = asyncio.create_task(ours.send_all(b"x"))
+                assert await theirs.receive_exactly(MUCH + 1) == bytes(MUCH) + b"x"
+                await last
+
+    run(main)
+
+
+@pytest.mark.parametrize("of_the_system", [False, True], ids=["read", "sendfile"])
+def test_nobody_sends_within_a_file(run: Any, of_the_system: bool, tmp_path: Any) -> None:
+    data = os.urandom(4 * 2**20)
+    (tmp_path / "file").write_bytes(data)
+
+    async def main() -> None:
+        ours, theirs = pair()
+        async with ours, theirs:
+            receiving = asyncio.create_task(theirs.receive_exactly(len(data) + 1))
+            with (tmp_path / "file").open("rb") if of_the_system else io.BytesIO(data) as file:
+                sending = asyncio.create_task(ours.send_file(file))
+                await turns(1)
+                while not sending.done():
+                    with pytest.raises(BusyError):
+                        await ours.send_all(b"x")
+                    await asyncio.sleep(0)
+            await ours.send_all(b"x")
+            assert await receiving == data + b"x"
 
     run(main)
 

@@ -238,6 +238,59 @@ def test_a_peer_who_does_not_shake_hands(driver: Blocking) -> None:
             third.receive()
 
 
+def silent_tls(driver: Blocking, **keywords: Any) -> tuple[TLSStream, TLSStream]:
+    """A client, and a server that says nothing yet."""
+    ours, theirs = socket.socketpair()
+    client = TLSStream(ours, driver.client_ssl, server_hostname="localhost", **keywords)
+    return client, TLSStream(theirs, driver.server_ssl, server_side=True)
+
+
+def test_an_end_for_which_there_was_no_time_is_none(driver: Blocking, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, server = silent_tls(driver, handshake_timeout=0.02)
+    with client, server:
+        with pytest.raises(TimeoutError, match="TLS handshake"):
+            client.send_eof()
+        client.handshake_timeout = None
+        shaking = driver.start(server.handshake)
+        client.send_all(b"hello")
+        result_of(shaking)
+
+        def full(deadline: float | None) -> None:
+            raise TimeoutError
+
+        monkeypatch.setattr(TLSStream, "_send_records", lambda self, deadline: full(deadline))
+        with pytest.raises(TimeoutError):
+            client.send_eof()
+        monkeypatch.undo()
+        with pytest.raises(ClosedError, match="it is being ended"):
+            client.send_all(b"x")
+        for _ in range(2):
+            client.send_eof()
+        assert server.receive() == b"hello" and server.receive() == b"" and server.ended_properly
+        with pytest.raises(ClosedError, match="it was ended"):
+            client.send_all(b"x")
+
+
+@pytest.mark.parametrize("call", ["receive", "send_all"])
+def test_the_handshake_is_in_the_time_of_the_first_call(driver: Blocking, call: str) -> None:
+    client, server = silent_tls(driver, receive_timeout=0.5, send_timeout=0.5)
+    with client, server:
+
+        def shake() -> None:
+            time.sleep(0.4)
+            server.handshake()
+
+        shaking = driver.start(shake)
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError):
+            client.receive() if call == "receive" else client.send_all(bytes(MUCH))
+        assert time.monotonic() - begun < 0.8
+        result_of(shaking)
+    client, server = silent_tls(driver, send_timeout=0.02)
+    with client, server, pytest.raises(TimeoutError, match="TLS handshake"):
+        client.send_all(b"x")
+
+
 def test_two_threads_shake_hands_at_first_use(driver: Blocking) -> None:
     ours, theirs = socket.socketpair()
     client = TLSStream(ours, driver.client_ssl, server_hostname="localhost")

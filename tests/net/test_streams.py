@@ -340,7 +340,67 @@ def test_what_is_no_file_to_send(pair: Pair, tmp_path: Any) -> None:
             pair[0].send_file(io.BytesIO(b"abc"), offset, count)
 
 
+class Failing(io.BytesIO):
+    """A file of which a part can be read."""
+
+    def __init__(self, size: int, error: Exception) -> None:
+        super().__init__(bytes(4 * size))
+        self.left = size
+        self.error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.left <= 0:
+            raise self.error
+        data = super().read(min(size or 0, self.left))
+        self.left -= len(data)
+        return data
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("closed")], ids=repr)
+def test_nothing_follows_half_of_a_file(pair: Pair, error: Exception) -> None:
+    size = 2**12
+    with pytest.raises(type(error), match=r"error|closed"):
+        pair[0].send_file(Failing(size, error))
+    assert pair[1].receive_exactly(size) == bytes(size)
+    with pytest.raises(ClosedError, match="file"):
+        pair[0].send_all(b"the rest")
+    pair[1].send_all(b"the other way")
+    assert pair[0].receive() == b"the other way"
+
+
+def test_a_file_of_which_nothing_can_be_read_ends_nothing(pair: Pair) -> None:
+    with pytest.raises(OSError, match="error"):
+        pair[0].send_file(Failing(0, OSError(errno.EIO, "Input/output error")))
+    pair[0].send_all(b"x")
+    assert pair[1].receive() == b"x"
+
+
+def test_a_file_that_cannot_be_gone_back_in(pair: Pair) -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb") as file:
+        with open(writer, "wb") as end:
+            end.write(b"hello")
+        assert pair[0].send_file(file) == 5
+    assert pair[1].receive_exactly(5) == b"hello"
+
+
 # What it tells.
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_how_it_ended(pair: Pair, said: bool) -> None:
+    one, other = pair
+    secure = one.tls is not None
+    assert one.ended_properly is (False if secure else None)
+    other.send_all(b"hello")
+    other.send_eof() if said else other.sock.shutdown(socket.SHUT_WR)
+    assert receive_all(one) == b"hello"
+    assert one.ended_properly is (said if secure else None)
+    one.send_eof()
+    if secure and said:
+        assert receive_all(other) == b"" and other.ended_properly
+    one.close()
+    assert one.ended_properly is (said if secure else None)
 
 
 def test_what_it_is(pair: Pair) -> None:

@@ -32,6 +32,7 @@ __all__ = ["IncompleteError", "Stream"]
 
 READ_SIZE: Final = 2**16
 DONTWAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)  # without it the descriptor is in non-blocking mode
+ENDING: Final = "it is being ended"  # that has not gone out yet
 _WAITALL: Final = getattr(socket, "MSG_WAITALL", 0)
 
 T = TypeVar("T")
@@ -184,6 +185,15 @@ class Stream:
     @property
     def peer_certificate(self) -> dict[str, Any] | None:
         """The peer's certificate, as ``ssl.SSLSocket.getpeercert`` has it; None for none, empty when not verified."""
+        return None
+
+    @property
+    def ended_properly(self) -> bool | None:
+        """With TLS, whether the peer said that it sends nothing more (close_notify, RFC 8446 section 6.1).
+
+        An end without that is one too for `receive`, and may be the work of somebody else: protocols that cannot tell
+        by themselves whether they have all should look here then. None without TLS, where nobody can tell.
+        """
         return None
 
     def handshake(self, timeout: float | None = None) -> None:
@@ -423,18 +433,19 @@ class Stream:
             BusyError: another thread sends.
         """
         with Using(self, self._sending, "sends", "end"):
-            if not self._shut:
-                self._shut = "it was ended"
+            if self._shut in ("", ENDING):
                 self._end_sending()
 
     def _end_sending(self) -> None:
+        self._shut = "it was ended"
         self._sock.shutdown(socket.SHUT_WR)
 
     def send_file(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
         """Send a file, or `count` octets of it, from `offset`; how many were sent.
 
         The system copies from file to socket by itself where it can (``os.sendfile``; not with TLS). The file's
-        position is behind what was sent afterwards, also when sending failed.
+        position is behind what was sent afterwards, also when sending failed. When it fails after a part went out,
+        nothing more can be sent: the peer would take it for the rest.
 
         Args:
             file: opened in binary mode.
@@ -456,6 +467,8 @@ class Stream:
                     total += sent
             except BaseException as error:
                 self._stopped(error, total)
+                if total and not isinstance(error, ConnectionError):  # such as a file that cannot be read any more
+                    self._shut = self._shut or "an earlier file stopped half way"
                 raise
             finally:
                 if file.seekable():

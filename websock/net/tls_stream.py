@@ -23,7 +23,7 @@ from ..typing import Buffer
 from .address import Address
 from .channel import wait_for
 from .guard import Using, deadline_after, seconds, seconds_left
-from .stream import DONTWAIT, READ_SIZE, Stream
+from .stream import DONTWAIT, ENDING, READ_SIZE, Stream
 from .tls import TLS, explain_tls, secured
 
 __all__ = ["HANDSHAKE_TIMEOUT", "TLSStream"]
@@ -104,7 +104,6 @@ class TLSStream(Stream):
 
     @property
     def ended_properly(self) -> bool:
-        """Whether the peer said that it sends nothing more; else the connection was cut, perhaps by someone else."""
         return self._engine.eof
 
     # The handshake.
@@ -140,6 +139,12 @@ class TLSStream(Stream):
         finally:
             self._shaking.release()
 
+    def _shake_first(self, deadline: float | None) -> None:
+        """For a call that has until then; the handshake has its own limit beside that."""
+        if not self._shaken:
+            limits = [one for one in (self.handshake_timeout, seconds_left(deadline)) if one is not None]
+            self._shake(min(limits, default=None))
+
     # Receiving.
 
     def receive(self, max_size: int = READ_SIZE) -> bytes:
@@ -159,10 +164,8 @@ class TLSStream(Stream):
 
     def _fill(self, timeout: float | None) -> None:
         """Receive until there is something to return, or the end."""
-        if not self._shaken:
-            shaking = self.handshake_timeout
-            self._shake(timeout if shaking is None or (timeout is not None and timeout < shaking) else shaking)
         deadline = deadline_after(timeout)
+        self._shake_first(deadline)
         while not (self._ahead or self._at_eof):
             if self._broken is not None:
                 raise self._broken
@@ -206,10 +209,9 @@ class TLSStream(Stream):
     # Sending.
 
     def _write(self, buffers: list[Buffer], before: int, deadline: float | None = None) -> None:
-        if not self._shaken:
-            self._shake(self.handshake_timeout)
         if deadline is None:
             deadline = deadline_after(self._send_timeout)
+        self._shake_first(deadline)
         sent = before
         try:
             for buffer in buffers:
@@ -257,10 +259,13 @@ class TLSStream(Stream):
                 self._check_open()
 
     def _end_sending(self) -> None:
-        self._shake(self.handshake_timeout)
-        with self._state:
-            self._engine.close()
-        self._send_records(deadline_after(self._send_timeout))
+        deadline = deadline_after(self._send_timeout)
+        self._shake_first(deadline)
+        if not self._shut:
+            self._shut = ENDING
+            with self._state:
+                self._engine.close()
+        self._send_records(deadline)
         super()._end_sending()
 
     def _say_goodbye(self) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import stat
-from typing import BinaryIO
 
 from ..errors import BusyError
 
-__all__ = ["busy", "first", "regular", "send_file", "whole_packet"]
+__all__ = ["busy", "first", "send_file", "whole_packet"]
 
 
 def busy(what: str) -> BusyError:
@@ -26,15 +24,6 @@ def first(views: list[memoryview], size: int) -> tuple[list[memoryview], list[me
         part.append(view)
         size -= len(view)
     return part, []
-
-
-def regular(file: BinaryIO) -> int:
-    """The descriptor of a file that the system may be able to send; -1 without."""
-    try:
-        descriptor = file.fileno()
-        return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else -1
-    except (OSError, AttributeError):
-        return -1
 
 
 def send_file(sock: socket.socket, descriptor: int, offset: int, count: int) -> int:

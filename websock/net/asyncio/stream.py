@@ -20,10 +20,11 @@ from ..channel import GATHER
 from ..errors import ClosedError, NotOnThisSystem, explain
 from ..info import TCPInfo, tcp_info
 from ..options import SocketOptions, packed_linger
+from ..sendfile import regular
 from ..stream import IncompleteError
 from ..tls import explain_tls, secured
 from ..unix import Credentials, peer_credentials, receive_fds, send_fds
-from .calls import busy, first, regular, send_file, whole_packet
+from .calls import busy, first, send_file, whole_packet
 from .link import Link
 from .tls import TLSTransport
 from .transport import SocketTransport, can_watch
@@ -212,6 +213,15 @@ class Stream:
     def alpn_protocol(self) -> str | None:
         """The protocol that both ends agreed on (RFC 7301)."""
         return None if self.tls is None else self.tls.selected_alpn_protocol()
+
+    @property
+    def ended_properly(self) -> bool | None:
+        """With TLS, whether the peer said that it sends nothing more (close_notify, RFC 8446 section 6.1).
+
+        An end without that is one too for `receive`, and may be the work of somebody else: protocols that cannot tell
+        by themselves whether they have all should look here then. None without TLS, where nobody can tell.
+        """
+        return self._transport.get_extra_info("ended_properly")  # type: ignore[no-any-return]
 
     @property
     def peer_certificate(self) -> dict[str, Any] | None:
@@ -433,6 +443,18 @@ class Stream:
         if link.shut is not None:
             raise self._failed(link.shut, "send to")
 
+    async def _rest(self) -> None:
+        """Let others have their turn, of whom none may send meanwhile."""
+        link = self._link
+        link.drained = link.loop.create_future()
+        turn = link.loop.call_soon(link.go_on)
+        try:
+            await link.drained
+        finally:
+            turn.cancel()
+            link.drained = None
+        await self._drain()
+
     async def _give(self, call: Callable[[], _R]) -> _R:
         """A system call that sends, when all before it is written and the socket takes it."""
         link, transport = self._link, self._transport
@@ -490,7 +512,8 @@ class Stream:
         """Send a file, or `count` octets of it, from `offset`; how many were sent. The file stands behind them then.
 
         The system copies from file to socket by itself where it can (``os.sendfile``; not with TLS). Reading from a
-        disk may hold the loop up. When it is cancelled a part may have been sent: then nothing more can be.
+        disk may hold the loop up. When it is cancelled or fails after a part went out, nothing more can be sent: the
+        peer would take it for the rest.
 
         Raises:
             ValueError: the file is not binary, `offset` or `count` is negative, or the socket has packets.
@@ -502,7 +525,7 @@ class Stream:
             raise ValueError("a file in binary mode is sent, and not in packets")
         await self._drain()
         link, total = self._link, 0
-        descriptor = -1 if link.secure or not hasattr(os, "sendfile") else regular(file)
+        descriptor = file.fileno() if not link.secure and hasattr(os, "sendfile") and regular(file) else -1
         try:
             while count is None or total < count:
                 left = _FILE_PIECE if count is None else min(_FILE_PIECE, count - total)
@@ -510,20 +533,21 @@ class Stream:
                 if descriptor >= 0:
                     sent = await self._give(functools.partial(send_file, self._sock, descriptor, offset + total, left))
                 if sent < 0:  # the system has no way for it
-                    if descriptor >= 0 or not total:
+                    if (descriptor >= 0 or not total) and file.seekable():
                         file.seek(offset + total)
-                        descriptor = -1
+                    descriptor = -1
                     data = file.read(min(left, _PIECE))
-                    await self.send_all(data)
+                    await self._drain()
+                    self._transport.write(data)  # which takes all of it, whatever happens to us from now on
                     sent = len(data)
                 if not sent:
                     break
                 total += sent
-                if descriptor >= 0:
-                    await asyncio.sleep(0)
-        except asyncio.CancelledError:
+                await self._rest()
+        except BaseException as error:
             if total and link.shut is None:
-                link.shut_down(ClosedError(f"{self._spelled()}: it was cancelled within a file: our direction"))
+                what = "was cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
+                link.shut_down(ClosedError(f"{self._spelled()}: it {what} within a file: our direction"))
             raise
         finally:
             if file.seekable():

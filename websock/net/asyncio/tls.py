@@ -48,7 +48,18 @@ class TLSTransport(SocketTransport):
         ValueError, ssl.SSLError: as `wrapped`.
     """
 
-    __slots__ = ("_buffer", "_context", "_incoming", "_notified", "_opened", "_outgoing", "_plain", "_tcp_eof", "_tls")
+    __slots__ = (
+        "_buffer",
+        "_context",
+        "_ended_properly",
+        "_incoming",
+        "_notified",
+        "_opened",
+        "_outgoing",
+        "_plain",
+        "_tcp_eof",
+        "_tls",
+    )
 
     def __init__(
         self,
@@ -67,6 +78,7 @@ class TLSTransport(SocketTransport):
         self._tls = wrapped(context, self._incoming, self._outgoing, server_side, server_hostname)
         self._opened = False
         self._notified = False  # the peer knows that nothing more comes
+        self._ended_properly = False  # the peer has said that nothing more comes
         self._tcp_eof = False  # the socket has nothing more
         self._plain: list[Buffer] = []  # what waits until the peer has said something about the keys
         super().__init__(loop, sock, protocol, peer)
@@ -77,7 +89,9 @@ class TLSTransport(SocketTransport):
         self._handshake()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As for a plain socket; and ``sslcontext``, ``ssl_object``, ``peercert``, ``cipher``, ``compression``."""
+        """As for a plain socket; and ``sslcontext``, ``ssl_object``, ``peercert``, ``cipher``, ``compression``,
+        ``ended_properly``: whether the peer said that it sends nothing more (close_notify).
+        """
         match name:
             case "sslcontext":
                 return self._context
@@ -87,6 +101,8 @@ class TLSTransport(SocketTransport):
                 return self._tls.getpeercert()
             case "cipher":
                 return self._tls.cipher()
+            case "ended_properly":
+                return self._ended_properly
             case "compression":
                 return self._tls.compression()
         return super().get_extra_info(name, default)
@@ -183,9 +199,13 @@ class TLSTransport(SocketTransport):
                         protocol.data_received(data)
             except ssl.SSLWantReadError:
                 break
-            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            except ssl.SSLZeroReturnError:
                 size = 0
+            except ssl.SSLEOFError:
+                self.at_eof()
+                return
             if not size:
+                self._ended_properly = True
                 self.at_eof()
                 return
             if not (incoming.pending or tls.pending() or self._tcp_eof):
