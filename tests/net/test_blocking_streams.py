@@ -291,6 +291,68 @@ def test_the_handshake_is_in_the_time_of_the_first_call(driver: Blocking, call: 
         client.send_all(b"x")
 
 
+@pytest.fixture
+def answering(driver: Blocking) -> Iterator[tuple[TLSStream, socket.socket]]:
+    """A stream whose TLS answers each octet, as OpenSSL does a request for new keys; and the peer's socket."""
+    client, server = silent_tls(driver)
+    shaking = driver.start(client.handshake)
+    server.handshake()
+    result_of(shaking)
+    server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+    def answer(data: Any) -> bytes:
+        server._engine._outgoing.write(data)
+        return b""
+
+    server._engine.receive = answer  # type: ignore[method-assign]
+    with client, server, client.sock.dup() as peer:
+        client.sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            client.sock.recv(2**16)  # the tickets
+        peer.settimeout(10)
+        yield server, peer
+
+
+@pytest.mark.parametrize("sends", [False, True])
+def test_answers_do_not_pile_up_for_a_peer_who_does_not_read(
+    driver: Blocking, answering: tuple[TLSStream, socket.socket], sends: bool
+) -> None:
+    server, peer = answering
+    calls = [driver.start(server.send_all, bytes(2**19))] if sends else []
+    if sends:
+        driver.settled(driver.end(server), calls[0])
+    calls.append(driver.start(server.receive))
+    data = bytes(2**21)
+    writing = driver.start(peer.sendall, data)
+    time.sleep(0.2)
+    assert not writing.done()
+    waiting = server._engine.outgoing_size + sum(map(len, server._unsent))
+    assert 2**16 < waiting < 2**18 + sends * 2**19
+    got = 0
+    while got < len(data) + (2**19 if sends else 0):
+        got += len(peer.recv(2**18))
+    result_of(writing)
+    server.close()
+    with pytest.raises(ClosedError):
+        result_of(calls[-1])
+    for call in calls[:-1]:
+        result_of(call)
+
+
+@pytest.mark.parametrize("size", [2**15, 2**20])
+def test_answers_that_do_not_go_out_have_their_time(
+    driver: Blocking, answering: tuple[TLSStream, socket.socket], size: int
+) -> None:
+    server, peer = answering
+    server.receive_timeout = 0.1
+    writing = driver.start(peer.sendall, bytes(size))
+    with pytest.raises(TimeoutError, match="can't receive from"):
+        result_of(driver.start(server.receive))
+    server.abort()
+    with contextlib.suppress(OSError):
+        result_of(writing)
+
+
 def test_two_threads_shake_hands_at_first_use(driver: Blocking) -> None:
     ours, theirs = socket.socketpair()
     client = TLSStream(ours, driver.client_ssl, server_hostname="localhost")

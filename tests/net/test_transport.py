@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import socket
 import ssl
 import struct
@@ -661,6 +662,51 @@ def test_pauses_do_not_let_what_is_encrypted_pile_up(loop: str, server_ssl: ssl.
         await writing
         peer.close()
         assert most < 2**18
+
+    tls_pair(loop, server_ssl, main)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_answers_do_not_pile_up_for_a_peer_who_does_not_read(loop: str, server_ssl: ssl.SSLContext) -> None:
+    """TLS 1.3 answers each request for new keys (RFC 8446 section 4.6.3); here each octet is one."""
+
+    async def main(transport: Any, notes: Any, theirs: socket.socket) -> None:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        theirs.settimeout(10)
+        peer = await asyncio.to_thread(client.wrap_socket, theirs)
+        peer.settimeout(0.01)
+        with contextlib.suppress(TimeoutError):
+            peer.recv(1)  # the tickets
+
+        class Answering:
+            """What is in front of OpenSSL's end."""
+
+            def __init__(self, tls: ssl.SSLObject) -> None:
+                self.tls = tls
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.tls, name)
+
+            def read(self, *_: Any) -> bytes:
+                transport._outgoing.write(transport._incoming.read())
+                raise ssl.SSLWantReadError
+
+        transport._tls = Answering(transport._tls)
+        transport._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        data = os.urandom(2**20)
+        with socket.socket(fileno=os.dup(peer.fileno())) as raw:
+            raw.settimeout(10)
+            for _ in range(2):  # and it reads on when they have gone out
+                writing = asyncio.create_task(asyncio.to_thread(raw.sendall, data))
+                await asyncio.sleep(0.05)
+                assert 0 < transport.get_write_buffer_size() < 2**18 and not transport._watching
+                got = 0
+                while got < len(data):
+                    got += len(await asyncio.to_thread(raw.recv, 2**16))
+                await writing
+        transport.abort()
+        peer.close()
 
     tls_pair(loop, server_ssl, main)
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from typing import Final
 
 from ..typing import Buffer
 from .address import Address
 
-__all__ = ["TLS", "check_server", "client_context", "explain_tls", "secured", "wrapped"]
+__all__ = ["ANSWERS", "TLS", "check_server", "client_context", "explain_tls", "secured", "wrapped"]
+
+ANSWERS: Final = 2**16
+"""Octets of TLS's own that may wait for a peer who asks for them (new keys) and does not read."""
 
 _CHUNK = 65536
 
@@ -92,6 +96,11 @@ class TLS:
     def has_outgoing(self) -> bool:
         """Whether `outgoing` would return something."""
         return self._outgoing.pending > 0
+
+    @property
+    def outgoing_size(self) -> int:
+        """How many octets `outgoing` would return."""
+        return self._outgoing.pending
 
     def outgoing(self) -> list[Buffer]:
         """Take the ciphertext to write."""

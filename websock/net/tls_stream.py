@@ -24,7 +24,7 @@ from .address import Address
 from .channel import wait_for
 from .guard import Using, deadline_after, seconds, seconds_left
 from .stream import DONTWAIT, ENDING, READ_SIZE, Stream
-from .tls import TLS, explain_tls, secured
+from .tls import ANSWERS, TLS, explain_tls, secured
 
 __all__ = ["HANDSHAKE_TIMEOUT", "TLSStream"]
 
@@ -52,7 +52,7 @@ class TLSStream(Stream):
     """
 
     __slots__ = (
-        "_at_eof", "_broken", "_engine", "_records", "_shaken", "_shaking", "_state", "_unsent", "_writing",
+        "_answers", "_at_eof", "_broken", "_engine", "_records", "_shaken", "_shaking", "_state", "_unsent", "_writing",
         "handshake_timeout",
     )  # fmt: skip
 
@@ -80,6 +80,7 @@ class TLSStream(Stream):
         self._shaking = threading.Lock()
         self._shaken = False
         self._broken: OSError | None = None  # TLS has failed
+        self._answers = 0  # octets that what came has made TLS write, since nothing waited
         self._at_eof = False
         self._unsent: list[Buffer] = []  # records
         self._records: memoryview | None = None  # where they are read into
@@ -197,7 +198,9 @@ class TLSStream(Stream):
     def _decrypt(self, data: memoryview) -> bytes:
         try:
             with self._state:
+                before = self._engine.outgoing_size
                 plain = self._engine.receive(data)
+                self._answers += self._engine.outgoing_size - before
                 self._broken = self._engine.error
         except ssl.SSLError as error:
             self._broken = error
@@ -232,6 +235,7 @@ class TLSStream(Stream):
             with self._writing:
                 self._collect_records()
                 self._push(self._unsent, deadline)
+                self._answers = 0
 
     def _collect_records(self) -> None:
         """``_writing`` is held, so that they go out in their order."""
@@ -239,9 +243,18 @@ class TLSStream(Stream):
             self._unsent += self._engine.outgoing()
 
     def _send_what_goes(self, deadline: float | None, *, wait: bool = True) -> None:
-        """For who receives: hand to the system what it takes while there is nothing to read."""
+        """For who receives: hand to the system what it takes while there is nothing to read.
+
+        When too much waits already it goes out first: who only asks, and does not read, gets no more answers.
+        """
         while self._unsent or self._engine.has_outgoing:
-            if not self._writing.acquire(False):
+            full = wait and self._answers > ANSWERS
+            left = seconds_left(deadline)
+            if not (
+                self._writing.acquire(True, -1 if left is None else left) if full else self._writing.acquire(False)
+            ):
+                if full:
+                    raise TimeoutError
                 return  # the one who sends takes it along: it looks again after its release
             try:
                 self._collect_records()
@@ -251,12 +264,18 @@ class TLSStream(Stream):
                         self._unsent[0] = memoryview(self._unsent[0])[sent:]
                         if not len(self._unsent[0]):
                             del self._unsent[0]
+                    self._answers = 0
             finally:
                 self._writing.release()
             if self._unsent:
-                if not wait or wait_for(self._sock, True, True, seconds_left(deadline))[0]:
+                if not wait:
                     return
+                readable, writable = wait_for(self._sock, not full, True, seconds_left(deadline))
                 self._check_open()
+                if readable:
+                    return
+                if not writable:
+                    raise TimeoutError
 
     def _end_sending(self) -> None:
         deadline = deadline_after(self._send_timeout)

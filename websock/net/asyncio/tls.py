@@ -15,7 +15,7 @@ import weakref
 from typing import Any, Final, cast
 
 from ...typing import Buffer
-from ..tls import wrapped
+from ..tls import ANSWERS, wrapped
 from .transport import SocketTransport
 
 __all__ = ["TLSTransport"]
@@ -49,17 +49,9 @@ class TLSTransport(SocketTransport):
     """
 
     __slots__ = (
-        "_buffer",
-        "_context",
-        "_ended_properly",
-        "_incoming",
-        "_notified",
-        "_opened",
-        "_outgoing",
-        "_plain",
-        "_tcp_eof",
-        "_tls",
-    )
+        "_answers", "_buffer", "_context", "_ended_properly", "_incoming", "_notified", "_opened", "_outgoing",
+        "_plain", "_tcp_eof", "_tls",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -76,6 +68,7 @@ class TLSTransport(SocketTransport):
         self._context = context
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = wrapped(context, self._incoming, self._outgoing, server_side, server_hostname)
+        self._answers = 0  # octets that what came has made TLS write, since nothing waited
         self._opened = False
         self._notified = False  # the peer knows that nothing more comes
         self._ended_properly = False  # the peer has said that nothing more comes
@@ -121,7 +114,7 @@ class TLSTransport(SocketTransport):
             self._loop.call_soon(self._go_on)
 
     def _receive(self) -> None:
-        if self._paused:
+        if self._paused or self._answers > ANSWERS:
             self.stop_watching()
             return
         if self._incoming.pending:  # a pause has left it, and `resume_reading` has not come to it yet
@@ -210,9 +203,12 @@ class TLSTransport(SocketTransport):
                 return
             if not (incoming.pending or tls.pending() or self._tcp_eof):
                 break  # which spares OpenSSL's exception
+        self._answers += self._outgoing.pending  # to new keys, which the peer may have as often as it likes
         if self._plain:
             self._encrypt()
-        self._send_records()  # an answer to new keys
+        self._send_records()
+        if self._pending is None:
+            self._answers = 0
         if self._eof and not self._notified:
             self._end_writing()
 
@@ -247,6 +243,13 @@ class TLSTransport(SocketTransport):
     def _send_records(self) -> None:
         if self._outgoing.pending:
             super()._send([self._outgoing.read()])
+
+    def _written(self) -> None:
+        if self._answers:
+            self._answers = 0
+            if not (self._watching or self._paused or self._closing or self._tcp_eof):
+                self._watch()  # it was too much
+        super()._written()
 
     def _end_writing(self) -> None:
         if (self._incoming.pending or self._tls.pending()) and not self._at_eof:
