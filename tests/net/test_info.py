@@ -19,6 +19,7 @@ from websock.net.address import Address
 from websock.net.errors import ClosedError, NotOnThisSystem
 from websock.net.info import SocketRow, TCPInfo, sockets_of, tcp_info, who_has
 from websock.net.leaks import LeakCheck
+from websock.net.sockets import listening
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into Linux' /proc and struct tcp_info")
 
@@ -284,6 +285,19 @@ def test_who_has(child: tuple[int, list[int]]) -> None:
     assert who_has(Address("tls", "127.0.0.1", port)) == found
     assert who_has(f"udp://127.0.0.1:{port}") is None
     assert who_has(f"tcp://127.0.0.2:{port}") is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_who_has_what_is_bound_and_does_not_listen(host: str) -> None:
+    """The kernel has it in no table, and it is as much in the way."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.bind((host, 0))
+        address = Address.of(sock)
+        assert str(who_has(address)).endswith(f" (pid {os.getpid()})")
+        assert by_fd()[sock.fileno()].local == address
+        with pytest.raises(OSError, match=rf"\(.* \(pid {os.getpid()}\) has it\)"):
+            listening(address)
+    assert who_has(address) is None
 
 
 def test_who_has_a_unix_socket(short_path: str) -> None:

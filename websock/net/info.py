@@ -408,7 +408,8 @@ def who_has(address: str | Address) -> str | None:
     """Who holds an address of this host that cannot be bound: ``"python (pid 123)"``, or None when that isn't known.
 
     It is for error messages, so it raises nothing, whatever it is given. A port without a process (the rest of a
-    connection in TIME-WAIT) and a process that may not be looked into are not known.
+    connection in TIME-WAIT) and a process that may not be looked into are not known. Nor is a TCP socket of another
+    process that is bound and neither listens nor is connected: the kernel has those in no table.
     """
     try:
         return _holder(Address.parse(address)) if _has_proc() else None
@@ -421,17 +422,21 @@ def _holder(wanted: Address) -> str | None:
     # Who listens is the one; others may have a connection from that port.
     listening = {inode for inode, row in rows if row.state in ("LISTEN", "UNCONNECTED")}
     inodes = listening or {inode for inode, _ in rows}
-    if not inodes:
-        return None
+    if not inodes:  # perhaps one of ours that is in no table: it can be asked itself
+        return _process(os.getpid()) if any(_in_the_way(row, wanted) for row in sockets_of()) else None
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
             if any(inode in inodes for _, inode in _socket_descriptors(f"/proc/{pid}")):
-                with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-                    name = file.read().rstrip("\n")
-                return f"{''.join(one if one.isprintable() else '?' for one in name)} (pid {pid})"
+                return _process(pid)
         except OSError:
             continue  # it has ended, or is somebody else's
     return None
+
+
+def _process(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        name = file.read().rstrip("\n")
+    return f"{''.join(one if one.isprintable() else '?' for one in name)} (pid {pid})"
 
 
 def _in_the_way(row: SocketRow, wanted: Address) -> bool:
