@@ -353,6 +353,24 @@ def test_answers_that_do_not_go_out_have_their_time(
         result_of(writing)
 
 
+def test_nobody_sees_to_a_new_handshake(driver: Blocking, answering: tuple[TLSStream, socket.socket]) -> None:
+    server, _ = answering
+
+    def send(buffers: Any) -> None:
+        raise ssl.SSLWantReadError
+
+    server._engine.send = send  # type: ignore[method-assign]
+    server.handshake_timeout = 0.02
+    with pytest.raises(TimeoutError, match="somebody must receive"):
+        server.send_all(b"x")
+    server.handshake_timeout = None
+    sending = driver.start(server.send_all, b"x")
+    time.sleep(0.02)
+    server.close()
+    with pytest.raises(ClosedError):
+        result_of(sending)
+
+
 def test_two_threads_shake_hands_at_first_use(driver: Blocking) -> None:
     ours, theirs = socket.socketpair()
     client = TLSStream(ours, driver.client_ssl, server_hostname="localhost")

@@ -9,8 +9,11 @@ import concurrent.futures
 import errno
 import io
 import os
+import re
 import socket
 import ssl
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -424,6 +427,32 @@ def test_tls_tells_of_itself(driver: Driver) -> None:
     plain, _ = driver.pair("tcp")
     assert plain.tls is None and plain.alpn_protocol is None and plain.peer_certificate is None
     assert plain.info().state == "ESTABLISHED"
+
+
+def test_a_peer_who_shakes_hands_again(driver: Driver, certificate: str) -> None:
+    """TLS 1.2 only (RFC 5246 section 7.4.1.1), and never begun by Python; what is sent meanwhile waits for it."""
+    command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", certificate, "-tls1_2", "-naccept", "1"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0) as server:
+        assert server.stdin is not None and server.stdout is not None
+        try:
+            said = b""
+            while not (found := re.search(rb"ACCEPT .*:(\d+)\n", said)):
+                said += server.stdout.read(1)
+            client = driver.end(result_of(driver.connect(f"tls://localhost:{int(found[1])}", tls=driver.client_ssl)))
+            receiving = client.start("receive")
+            reading = threading.Thread(target=server.stdout.readall, daemon=True)  # type: ignore[attr-defined]
+            reading.start()
+            for _ in range(10):
+                sending = client.start("send_all", b"x" * (MUCH // 4))
+                server.stdin.write(b"r\n")
+                result_of(sending)
+                assert not receiving.done()
+            server.stdin.write(b"hello\n")
+            assert result_of(receiving) == b"hello\n"
+        finally:
+            server.kill()
+        reading.join()
 
 
 def test_a_peer_who_is_not_who_it_should_be(driver: Driver) -> None:

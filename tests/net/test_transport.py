@@ -711,6 +711,43 @@ def test_answers_do_not_pile_up_for_a_peer_who_does_not_read(loop: str, server_s
     tls_pair(loop, server_ssl, main)
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_writes_while_the_peer_renegotiates_is_paused(loop: str, server_ssl: ssl.SSLContext) -> None:
+    async def main(transport: Any, notes: Any, theirs: socket.socket) -> None:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        theirs.settimeout(10)
+        peer = await asyncio.to_thread(client.wrap_socket, theirs)
+
+        class Renegotiating:
+            """What is in front of OpenSSL's end."""
+
+            def __init__(self, tls: ssl.SSLObject) -> None:
+                self.tls = tls
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.tls, name)
+
+            def write(self, data: Any) -> int:
+                raise ssl.SSLWantReadError
+
+        tls = transport._tls
+        transport._tls = Renegotiating(tls)
+        transport.write(bytearray(b"hello "))
+        transport.write(b"peer")
+        assert notes.events[-1] == "pause" and notes.events.count("pause") == 1
+        transport._tls = tls
+        await asyncio.to_thread(peer.sendall, b"x")
+        assert await notes.has(1) == b"x"
+        await asyncio.sleep(0)
+        assert notes.events[-1] == "resume"
+        assert await asyncio.to_thread(peer.makefile("rb").read, 10) == b"hello peer"
+        transport.abort()
+        peer.close()
+
+    tls_pair(loop, server_ssl, main)
+
+
 def test_very_many_small_writes_wait_without_work_for_each_other(scene: Any) -> None:
     async def main(pair: Pair) -> None:
         transport, notes, peer = await pair(small=True)

@@ -13,6 +13,7 @@ So one thread can receive while another sends, which CPython's SSLSocket does no
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
 import threading
@@ -31,6 +32,7 @@ __all__ = ["HANDSHAKE_TIMEOUT", "TLSStream"]
 HANDSHAKE_TIMEOUT: Final = 10.0
 """Seconds that a TLS handshake may take, unless it is said otherwise."""
 
+_RENEGOTIATING: Final = 0.001  # seconds between looks at a handshake that another thread does
 _PART: Final = 2**18  # octets that are encrypted at a time
 
 
@@ -221,13 +223,35 @@ class TLSStream(Stream):
                 view = memoryview(buffer).cast("B")
                 for start in range(0, len(view), _PART):
                     part = view[start : start + _PART]
-                    with self._state:
-                        self._engine.send([part])
+                    self._encrypt(part, deadline)
                     sent += len(part)
                     self._send_records(deadline)
         except BaseException as error:
             self._stopped(error, sent)
             raise
+
+    def _encrypt(self, part: memoryview, deadline: float | None) -> None:
+        """When the peer has asked for a new handshake (TLS 1.2 only) nothing goes until who receives has seen to it.
+
+        It has the time of a handshake, since perhaps nobody receives.
+        """
+        limit = None
+        while True:
+            try:
+                with self._state:
+                    self._engine.send([part])
+                return
+            except ssl.SSLWantReadError:
+                if limit is None:
+                    limits = (deadline, deadline_after(self.handshake_timeout))
+                    limit = min((one for one in limits if one is not None), default=math.inf)
+            if time.monotonic() >= limit:
+                raise TimeoutError("no TLS handshake in time: somebody must receive while the peer renegotiates")
+            self._send_records(deadline)
+            time.sleep(_RENEGOTIATING)
+            self._check_open()
+            if self._broken is not None:
+                raise self._broken
 
     def _send_records(self, deadline: float | None) -> None:
         """Hand all records that there are to the system."""

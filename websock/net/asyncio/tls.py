@@ -204,11 +204,14 @@ class TLSTransport(SocketTransport):
             if not (incoming.pending or tls.pending() or self._tcp_eof):
                 break  # which spares OpenSSL's exception
         self._answers += self._outgoing.pending  # to new keys, which the peer may have as often as it likes
-        if self._plain:
+        waited = bool(self._plain)
+        if waited:
             self._encrypt()
         self._send_records()
         if self._pending is None:
             self._answers = 0
+            if waited and not self._plain:
+                self._take_more()
         if self._eof and not self._notified:
             self._end_writing()
 
@@ -235,6 +238,9 @@ class TLSTransport(SocketTransport):
                     del plain[0]
         except ssl.SSLWantReadError:
             plain[:] = [bytes(buffer) for buffer in plain]  # they may change until then
+            if not self._limit:
+                self._limit = True
+                self._protocol.pause_writing()
         except ssl.SSLError as error:
             self._refuse(error)
             return

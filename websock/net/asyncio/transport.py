@@ -279,15 +279,20 @@ class SocketTransport(asyncio.Transport):
         else:
             self._pending = None
             self._loop.remove_writer(self._fd)
-        if self._limit and self._size <= self._low:
-            self._limit = False
-            try:
-                self._protocol.resume_writing()
-            except Exception as error:
-                self.crashed(error)
-                return
+        if self._limit and self._size <= self._low and not self._take_more():
+            return
         if self._pending is None:  # and nothing was written by that
             self._written()
+
+    def _take_more(self) -> bool:
+        """Tell the protocol that it may write; whether that went well."""
+        self._limit = False
+        try:
+            self._protocol.resume_writing()
+        except Exception as error:
+            self.crashed(error)
+            return False
+        return True
 
     def _written(self) -> None:
         if self._closing:
