@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 import websock.asyncio
+from websock.accelerated import ACCELERATED
+from websock.asyncio.shared import shared_of
 from websock.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK
 
 from .raw import BINARY, CLOSE, REQUEST, close_payload, frame
@@ -191,3 +194,49 @@ def test_it_ends_normally() -> None:
                 await ws.recv()
 
     run(main)
+
+
+def kept() -> list[int]:
+    """The sizes of the messages that the connections of this loop keep though a callback has seen them."""
+    shared = shared_of(asyncio.get_running_loop())
+    return [len(one) for one in gc.get_referents(shared) if isinstance(one, bytes | str)]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_large_message_is_kept_until_something_small_comes(loop: str) -> None:
+    """So that the next one gets its memory. The Python twin keeps none; neither may keep more than one."""
+
+    async def main() -> None:
+        seen: asyncio.Queue[int] = asyncio.Queue()
+
+        def on_message(ws: Any, message: Any) -> None:
+            seen.put_nowait(len(message))
+
+        async with callbacks(on_message, max_size=None, compression=None) as (_, connect):
+            for size, stays in [
+                (2**17 - 1, False),  # that is small enough for the allocator to keep it by itself
+                (2**17, True),
+                (2**20, True),
+                (2**22, True),
+                (2**22 + 1, False),  # and that is more than may lie about
+            ]:
+                for message in (bytes(size), "x" * size):
+                    async with connect() as ws:
+                        ws.send(message)
+                        assert await seen.get() == size
+                        await asyncio.sleep(0)
+                        assert kept() == [size] * (stays and ACCELERATED)
+                        ws.send(b"small")
+                        assert await seen.get() == 5
+                        assert kept() == []
+            async with connect() as ws:
+                for size in (2**18, 2**19, 2**17 + 1):
+                    ws.send(bytes(size))
+                    assert await seen.get() == size
+                await asyncio.sleep(0)
+                assert kept() == ([2**17 + 1] if ACCELERATED else [])
+                ws.send(b"small")
+                assert await seen.get() == 5
+            assert kept() == []
+
+    run(main, loop)
