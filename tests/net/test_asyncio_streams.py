@@ -825,3 +825,65 @@ def test_a_handshake_with_who_is_gone_names_them(run: Any, server_ssl: ssl.SSLCo
     run(main)
     said = [record.getMessage() for record in logs.records if record.name == "websock.net"]
     assert len(said) == 1 and where[0] in said[0]
+
+
+def test_a_loop_that_cannot_watch_one_more_leaves_no_socket(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """epoll_ctl(2): there is a limit for all that a user watches (ENOSPC)."""
+
+    async def main() -> None:
+        async with await listen("tcp://127.0.0.1:0") as listener:
+            with monkeypatch.context() as patched:
+
+                def full(self: Any) -> None:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+
+                patched.setattr("websock.net.asyncio.transport.SocketTransport._watch", full)
+                with pytest.raises(OSError, match="No space"):
+                    await connect(listener.addresses[0])
+                with pytest.raises(OSError, match="No space"):
+                    await connect(listener.addresses[0].replace(scheme="tls"))
+            with monkeypatch.context() as patched:
+                patched.setattr("websock.net.asyncio.stream.can_watch", lambda loop: False)
+                with pytest.raises(OSError, match="not on this system"):
+                    await connect(listener.addresses[0])
+            await turns()
+            for _ in range(3):
+                async with await listener.accept() as stream:
+                    assert await stream.receive() == b""
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(main)
+        gc.collect()
+
+
+def test_closing_a_listener_ends_a_handshake_that_has_not_begun(run: Any, server_ssl: ssl.SSLContext) -> None:
+    async def main() -> None:
+        listener = await listen("tcp://127.0.0.1:0", tls=server_ssl)
+        begun = asyncio.Event()
+        accepted = listener._acceptor._accepted
+
+        def and_close(sock: socket.socket, peer: Any) -> None:
+            accepted(sock, peer)
+            begun.set()
+            closing.append(asyncio.ensure_future(listener.close()))
+            for task in list(listener._handshakes):
+                task.cancel()
+
+        closing: list[Any] = []
+        listener._acceptor._accepted = and_close
+        accepting = asyncio.create_task(listener.accept())
+        async with await connect(listener.addresses[0].replace(scheme="tcp")) as client:
+            await begun.wait()
+            await closing[0]
+            with pytest.raises(ClosedError):
+                await accepting
+            try:
+                assert await client.receive() == b""
+            except ConnectionResetError:
+                pass
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(main)
+        gc.collect()

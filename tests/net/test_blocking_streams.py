@@ -6,14 +6,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import gc
 import os
 import resource
+import selectors
 import signal
 import socket
 import ssl
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -637,3 +640,15 @@ def test_a_full_process_accepts_in_time(monkeypatch: pytest.MonkeyPatch) -> None
                 listener.accept(0.05)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+
+
+def test_a_listener_that_cannot_be_watched_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any, *_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(selectors.DefaultSelector, "register", full)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(OSError, match="No space"):
+            listen("tcp://127.0.0.1:0")
+        gc.collect()

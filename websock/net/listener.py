@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import socket
@@ -100,15 +101,15 @@ class Listener:
         self._lock = threading.RLock()  # guards both, and is never waited with; a signal handler may close
         self._addresses = tuple(secured(Address.of(sock), tls is not None) for sock in self._sockets)
         self._wake, self._woken = socket.socketpair()
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._wake.close)
+            opened.callback(self._woken.close)
             self._selector = selectors.DefaultSelector()
-        except OSError:
-            self._wake.close()
-            self._woken.close()
-            raise
-        for sock in (*self._sockets, self._woken):
-            sock.setblocking(False)
-            self._selector.register(sock, selectors.EVENT_READ)
+            opened.callback(self._selector.close)
+            for sock in (*self._sockets, self._woken):
+                sock.setblocking(False)
+                self._selector.register(sock, selectors.EVENT_READ)
+            opened.pop_all()
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -60,7 +60,11 @@ async def connect(
                 sock = await connected(address, options, local=own)
             remote = address if address.is_unix else None
             if context is None:
-                return Stream(sock, remote=remote)
+                try:
+                    return Stream(sock, remote=remote)
+                except BaseException:
+                    sock.close()
+                    raise
             name = server_hostname or address.host or "localhost"
             limit = HANDSHAKE_TIMEOUT if timeout is None else None
             return await Stream.secured(sock, context, server_hostname=name, remote=remote, timeout=limit)

@@ -109,7 +109,7 @@ class Listener:
         self._acceptor = Acceptor(self._loop, self._sockets, self._accepted)
         self._ready: collections.deque[Stream] = collections.deque()
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[asyncio.Task[None], socket.socket] = {}
         self._closed = False
 
     @property
@@ -200,9 +200,14 @@ class Listener:
             self._offer(Stream(sock, remote=remote))
         else:
             task = self._loop.create_task(self._handshake(sock, self._tls, remote))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            self._handshakes[task] = sock
+            task.add_done_callback(self._shaken)
         self._rest()
+
+    def _shaken(self, task: asyncio.Task[None]) -> None:
+        sock = self._handshakes.pop(task)
+        if task.cancelled():
+            sock.close()  # it had not even begun, perhaps
 
     def _offer(self, stream: Stream) -> None:
         self._ready.append(stream)

@@ -126,7 +126,11 @@ class Stream:
     def _start(self, transport: SocketTransport) -> None:
         self._transport = self._link.transport = transport
         transport.get_extra_info("peername")  # errors name it, when it cannot be asked for any more
-        transport.start()
+        try:
+            transport.start()
+        except BaseException:  # the loop cannot watch it
+            transport.abort()
+            raise
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         transport = getattr(self, "_transport", None)
