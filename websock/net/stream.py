@@ -15,12 +15,13 @@ import errno
 import io
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, ClassVar, Final, Self, TypeVar
 
 from ..typing import Buffer
 from .address import Address
-from .channel import GATHER, after, wait_for
+from .channel import GATHER, after, readable_within, wait_for
 from .errors import BusyError, ClosedError, explain
 from .guard import Turn, Using, deadline_after, seconds, seconds_left
 from .info import TCPInfo, tcp_info
@@ -69,8 +70,8 @@ class Stream:
     """
 
     __slots__ = (
-        "__weakref__", "_ahead", "_closing", "_direct", "_ended", "_local", "_packets", "_receive_timeout",
-        "_receiving", "_remote", "_send_timeout", "_sending", "_shut", "_sock", "_unusual",
+        "__weakref__", "_ahead", "_closing", "_direct", "_ended", "_flags", "_local", "_packets", "_readable",
+        "_receive_timeout", "_receiving", "_remote", "_send_timeout", "_sending", "_shut", "_sock", "_unusual",
     )  # fmt: skip
 
     _plain: ClassVar[bool] = True  # what the system call takes is what the peer gets
@@ -95,6 +96,7 @@ class Stream:
         self._closing = False  # no call begins
         self._ended = False  # and the last one to leave closes the descriptor
         self._sock = sock
+        self._readable = readable_within(sock, self._receive_timeout)
         self._look()
         sock.setblocking(DONTWAIT != 0)
         if remote is None:
@@ -149,6 +151,7 @@ class Stream:
     @receive_timeout.setter
     def receive_timeout(self, value: float | None) -> None:
         self._receive_timeout = seconds(value, "receive_timeout")
+        self._readable = readable_within(self._sock, value)
         self._look()
 
     @property
@@ -319,7 +322,8 @@ class Stream:
 
     def _look(self) -> None:
         """Learn what the short ways of `receive` and `send_all` ask for with one look."""
-        self._direct = self._plain and self._send_timeout is None and not self._packets
+        self._direct = self._plain and not self._packets
+        self._flags = 0 if self._send_timeout is None else DONTWAIT
         self._unusual = bool(self._ahead or self._packets or self._receive_timeout is not None)
         if self._closing:  # perhaps since that line
             self._unusual = True
@@ -332,7 +336,20 @@ class Stream:
             return data
         if self._packets:
             return self._receive_packet(max_size)
-        data = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), self._receive_timeout)
+        left = self._receive_timeout
+        if self._readable is not None and left is not None:  # as below, without what is made anew each time
+            started = time.monotonic()
+            if not self._readable():
+                raise TimeoutError
+            try:
+                data = self._sock.recv(max_size, DONTWAIT)
+            except BlockingIOError:  # somebody else has read it
+                left = max(0.0, left - (time.monotonic() - started))
+            else:
+                if not data:
+                    self._check_open()
+                return data
+        data = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), left)
         if not data:
             self._check_open()
         return data
@@ -393,7 +410,7 @@ class Stream:
             sent = 0
             if self._direct:
                 try:
-                    sent = self._sock.send(data)
+                    sent = self._sock.send(data, self._flags)
                 except BlockingIOError:
                     pass
             if sent != (data.nbytes if isinstance(data, memoryview) else len(data)):
