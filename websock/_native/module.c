@@ -37,7 +37,7 @@ PyMODINIT_FUNC PyInit_speedups(void) {
         {"Decoder", &DecoderType}, {"Queue", &QueueType}, {"Waiter", &WaiterType}, {"Pump", &PumpType},
         {"Shared", &SharedType}, {"Receive", &ReceiveType}, {"Sent", &SentType},
 #ifndef _WIN32
-        {"SocketWaiter", &SocketWaiterType},
+        {"SocketWaiter", &SocketWaiterType}, {"Turn", &TurnType},
 #endif
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)

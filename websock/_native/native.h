@@ -97,7 +97,7 @@ extern PyObject *sent;
 PyObject *coroutine_throw(PyObject *const *args, Py_ssize_t count);
 
 #ifndef _WIN32
-extern PyTypeObject SocketWaiterType; /* socket.c */
+extern PyTypeObject SocketWaiterType, TurnType; /* socket.c, turn.c */
 #endif
 
 /* pump.c, shared.c, receive.c; see pump.h */

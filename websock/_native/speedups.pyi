@@ -11,6 +11,7 @@ Receive: Any
 Sent: Any
 SENT: Any
 SocketWaiter: Any
+Turn: Any
 
 def apply_mask(data: bytes | bytearray | memoryview, key: bytes, /) -> bytes: ...
 def new_key() -> bytes: ...
