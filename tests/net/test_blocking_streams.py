@@ -3,6 +3,7 @@ happy eyeballs, with the ways that a name has made up for the test."""
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import functools
@@ -22,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from websock.accelerated import ACCELERATED
 from websock.net.address import Address
 from websock.net.connecting import connect, connected, no_way
 from websock.net.errors import AddressError, BusyError, ClosedError
@@ -110,6 +112,90 @@ def test_what_is_no_timeout(value: Any) -> None:
             one.send_timeout = value
 
 
+@pytest.mark.parametrize("value", [2.1e6, 1e12, float("inf")])
+def test_a_timeout_that_is_too_long_for_poll(driver: Blocking, value: float) -> None:
+    one, other = (end.it for end in driver.pair("pair"))
+    one.receive_timeout = one.send_timeout = value
+    receiving = driver.start(one.receive)
+    time.sleep(0.02)
+    other.send_all(b"hello")
+    assert result_of(receiving) == b"hello"
+    sending = driver.start(one.send_all, data := payload(MUCH))
+    assert other.receive_exactly(len(data)) == data
+    result_of(sending)
+
+
+@pytest.mark.parametrize("timeout", [None, 10])
+def test_a_signal_that_ends_a_send_half_way(pair: tuple[Stream, Stream], timeout: float | None) -> None:
+    one, other = pair
+    one.send_timeout = timeout
+
+    class Stop(BaseException):
+        pass
+
+    def stop(*args: object) -> None:
+        raise Stop
+
+    def interrupt() -> None:
+        other.receive(1)  # a part is on its way
+        time.sleep(0.05)
+        signal.pthread_kill(main, signal.SIGALRM)
+
+    main = threading.get_ident()
+    before = signal.signal(signal.SIGALRM, stop)
+    interrupting = threading.Thread(target=interrupt)
+    try:
+        interrupting.start()
+        with pytest.raises(Stop):
+            one.send_all(bytes(MUCH))
+    finally:
+        interrupting.join()
+        signal.signal(signal.SIGALRM, before)
+    if ACCELERATED or timeout is not None:  # elsewhere the socket does not tell how much it was
+        with pytest.raises(ClosedError, match="half way"):
+            one.send_all(b"x")
+
+
+@pytest.mark.parametrize("timeout", [None, 10])
+def test_a_signal_whose_handler_returns_ends_nothing(driver: Blocking, timeout: float | None) -> None:
+    one, other = (end.it for end in driver.pair("pair"))
+    one.receive_timeout = one.send_timeout = timeout
+    seen: list[object] = []
+    before = signal.signal(signal.SIGALRM, lambda *args: seen.append(args))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        later = threading.Timer(0.1, other.send_all, [b"hello"])
+        later.start()
+        assert one.receive() == b"hello" and seen
+        later.join()
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        data = payload(MUCH)
+        result: list[bytes] = []
+        later = threading.Timer(0.1, lambda: result.append(other.receive_exactly(len(data))))
+        later.start()
+        one.send_all(data)
+        later.join()
+        assert result == [data] and len(seen) == 2
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("timeout", [None, 10])
+def test_any_buffer_is_sent(pair: tuple[Stream, Stream], timeout: float | None) -> None:
+    one, other = pair
+    one.send_timeout = timeout
+    numbers = array.array("I", range(5))
+    for data in (b"abc", bytearray(b"abc"), memoryview(numbers), memoryview(numbers)[1:2], b""):
+        one.send_all(data)
+        whole = bytes(memoryview(data))
+        assert other.receive_exactly(len(whole)) == whole
+    for wrong in ("text", 1, memoryview(b"abcdef")[::2]):
+        with pytest.raises(TypeError):
+            one.send_all(wrong)  # type: ignore[arg-type]
+    one.send_all(b"goes on")
+    assert other.receive() == b"goes on"
+
+
 def test_the_kernels_own_timeouts_are_timeouts() -> None:
     one, other = map(Stream, socket.socketpair())
     with one, other:
@@ -145,7 +231,7 @@ def test_the_descriptor_stays_while_someone_is_in_a_call() -> None:
         for call in (one.receive, lambda: one.send_all(b"x")):
             with pytest.raises(ClosedError):
                 call()
-        one._receiving.append(None)
+        one._receiving.give()
         one._finish()
         assert one.fileno() == -1
 
@@ -581,7 +667,7 @@ def test_busy_is_told_with_the_address() -> None:
             one.send_all(b"x")
         with pytest.raises(BusyError):
             one.detach()
-        one._sending.append(None)
+        one._sending.give()
 
 
 def test_a_signal_does_not_end_the_wait_for_a_full_unix_server(short_path: str) -> None:

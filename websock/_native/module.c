@@ -19,6 +19,7 @@ static PyMethodDef methods[] = {
     {"encode", (PyCFunction)(void (*)(void))py_encode, METH_FASTCALL | METH_KEYWORDS,
      "The buffers of one frame (RFC 6455 section 5.2), to be written in this order."},
     {"bind_codec", py_bind_codec, METH_VARARGS, NULL},
+    {"bind_waiter", py_bind_waiter, METH_VARARGS, NULL},
     {"bind_pump", py_bind_pump, METH_VARARGS, NULL},
     {NULL},
 };
@@ -35,6 +36,9 @@ PyMODINIT_FUNC PyInit_speedups(void) {
     struct { const char *name; PyTypeObject *type; } types[] = {
         {"Decoder", &DecoderType}, {"Queue", &QueueType}, {"Waiter", &WaiterType}, {"Pump", &PumpType},
         {"Shared", &SharedType}, {"Receive", &ReceiveType}, {"Sent", &SentType},
+#ifndef _WIN32
+        {"SocketWaiter", &SocketWaiterType}, {"Turn", &TurnType},
+#endif
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (PyType_Ready(types[i].type) < 0) return NULL;

@@ -82,16 +82,23 @@ int queue_full(Queue *self);
 typedef struct {
     PyObject_HEAD
     PyObject *loop, *callback, *context, *cancelled;
-    PyObject *idle; /* called by wake when no task waits; NULL for nothing */
     char blocking;
     char scheduled; /* a task was told, and has not run yet */
     char yielded;   /* it is being awaited, and the task has it */
 } Waiter;
 extern PyTypeObject WaiterType;
+PyObject *py_bind_waiter(PyObject *module, PyObject *names);
 int waiter_wake(Waiter *self);
+int waiter_resume(Waiter *self); /* at once: for callbacks of the loop, inside of which no task runs */
+int waiter_traverse(Waiter *self, visitproc visit, void *arg);
+int waiter_clear(Waiter *self);
 extern PyTypeObject SentType;
 extern PyObject *sent;
 PyObject *coroutine_throw(PyObject *const *args, Py_ssize_t count);
+
+#ifndef _WIN32
+extern PyTypeObject SocketWaiterType, TurnType; /* socket.c, turn.c */
+#endif
 
 /* pump.c, shared.c, receive.c; see pump.h */
 extern PyTypeObject PumpType, SharedType, ReceiveType;

@@ -172,13 +172,20 @@ PyTypeObject QueueType = {
 
 /* Waiter: a future of one use at a time. */
 
-static PyObject *current_task; /* asyncio's */
+static PyObject *current_task, *CancelledError, *Task; /* asyncio's */
+static PyObject *over;                                 /* a future of asyncio's that is done */
 
-static PyObject *from_asyncio(const char *name) {
-    PyObject *module = PyImport_ImportModule("asyncio");
-    PyObject *found = module == NULL ? NULL : PyObject_GetAttrString(module, name);
-    Py_XDECREF(module);
-    return found;
+PyObject *py_bind_waiter(PyObject *Py_UNUSED(module), PyObject *args) {
+    if (!PyArg_ParseTuple(args, "OOO!O", &current_task, &CancelledError, &PyType_Type, &Task, &over)) return NULL;
+    Py_INCREF(args); /* all of them live as long as the process */
+    Py_RETURN_NONE;
+}
+
+/* A task asks the future that wakes it for its result and nothing else. Of a future of asyncio's own it takes that
+ * directly; of any other it looks up the method, which costs more than all the rest of waking it. */
+static int is_a_tasks(PyObject *callback) {
+    return PyCFunction_Check(callback) && PyCFunction_GET_SELF(callback) != NULL
+        && PyObject_TypeCheck(PyCFunction_GET_SELF(callback), (PyTypeObject *)Task);
 }
 
 static void forget_callback(Waiter *self) {
@@ -199,33 +206,39 @@ static int call_soon(Waiter *self, PyObject *callback, PyObject *context) {
     return handle == NULL ? -1 : 0;
 }
 
-int waiter_wake(Waiter *self) {
-    if (self->callback == NULL) return 0;
+int waiter_resume(Waiter *self) {
     PyObject *callback = self->callback, *context = self->context, *result = NULL;
+    if (callback == NULL) return 0;
     self->callback = self->context = NULL;
-    PyObject *task = PyObject_CallOneArg(current_task, self->loop);
-    if (task == Py_None && context != NULL && PyContext_CheckExact(context)) {
-        /* Nobody runs: the task goes on now, inside the callback that has its news. */
+    if (context != NULL && PyContext_CheckExact(context)) {
         if (PyContext_Enter(context) == 0) {
-            result = PyObject_CallOneArg(callback, (PyObject *)self);
+            result = PyObject_CallOneArg(callback, is_a_tasks(callback) ? over : (PyObject *)self);
             if (PyContext_Exit(context) < 0) Py_CLEAR(result);
         }
-    } else if (task != NULL && call_soon(self, callback, context) == 0) {
+    } else if (call_soon(self, callback, context) == 0) {
         result = Py_NewRef(Py_None);
     }
-    Py_XDECREF(task);
     Py_DECREF(callback);
     Py_XDECREF(context);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
 
+static PyObject *waiter_wake_soon(Waiter *self, PyObject *unused);
+
+int waiter_wake(Waiter *self) {
+    if (self->callback == NULL) return 0;
+    PyObject *task = PyObject_CallOneArg(current_task, self->loop);
+    if (task == NULL) return -1;
+    Py_DECREF(task);
+    /* If nobody runs, the task goes on now, inside the callback that has its news. */
+    if (task == Py_None) return waiter_resume(self);
+    PyObject *result = waiter_wake_soon(self, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 static PyObject *waiter_wake_py(Waiter *self, PyObject *Py_UNUSED(unused)) {
-    if (self->callback == NULL && self->idle != NULL && self->idle != Py_None) {
-        PyObject *idle = Py_NewRef(self->idle), *result = PyObject_CallNoArgs(idle);
-        Py_DECREF(idle);
-        return result;
-    }
     if (waiter_wake(self) < 0) return NULL;
     Py_RETURN_NONE;
 }
@@ -293,11 +306,9 @@ static PyObject *waiter_done(Waiter *self, PyObject *Py_UNUSED(unused)) {
 
 static PyObject *waiter_cancel(Waiter *self, PyObject *args, PyObject *keywords) {
     static char *names[] = {"msg", NULL};
-    static PyObject *CancelledError;
     PyObject *message = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O", names, &message)) return NULL;
     if (self->callback == NULL) Py_RETURN_FALSE;
-    if (CancelledError == NULL && (CancelledError = from_asyncio("CancelledError")) == NULL) return NULL;
     PyObject *error = message == Py_None ? PyObject_CallNoArgs(CancelledError)
                                          : PyObject_CallOneArg(CancelledError, message);
     if (error == NULL) return NULL;
@@ -329,25 +340,26 @@ static PyObject *waiter_waiting(Waiter *self, void *Py_UNUSED(closure)) {
 static int waiter_init(Waiter *self, PyObject *args, PyObject *Py_UNUSED(keywords)) {
     PyObject *loop;
     if (!PyArg_ParseTuple(args, "O:Waiter", &loop)) return -1;
-    if (current_task == NULL && (current_task = from_asyncio("current_task")) == NULL) return -1;
+    if (current_task == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "it needs bind_waiter");
+        return -1;
+    }
     Py_XSETREF(self->loop, Py_NewRef(loop));
     return 0;
 }
 
-static int waiter_traverse(Waiter *self, visitproc visit, void *arg) {
+int waiter_traverse(Waiter *self, visitproc visit, void *arg) {
     Py_VISIT(self->loop);
     Py_VISIT(self->callback);
     Py_VISIT(self->context);
     Py_VISIT(self->cancelled);
-    Py_VISIT(self->idle);
     return 0;
 }
 
-static int waiter_clear(Waiter *self) {
+int waiter_clear(Waiter *self) {
     forget_callback(self);
     Py_CLEAR(self->loop);
     Py_CLEAR(self->cancelled);
-    Py_CLEAR(self->idle);
     return 0;
 }
 
@@ -372,7 +384,6 @@ static PyMethodDef waiter_methods[] = {
 };
 
 static PyMemberDef waiter_members[] = {
-    {"idle", T_OBJECT, offsetof(Waiter, idle), 0, "called by wake when no task waits"},
     {"_asyncio_future_blocking", T_BOOL, offsetof(Waiter, blocking), 0, NULL},
     {"scheduled", T_BOOL, offsetof(Waiter, scheduled), READONLY, "a task was told, and has not run yet"},
     {NULL},
@@ -387,7 +398,7 @@ PyTypeObject WaiterType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "websock._native.speedups.Waiter",
     .tp_doc = "A future of one use at a time: the twin of websock.net.asyncio.waiter.Waiter.",
     .tp_basicsize = sizeof(Waiter),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .tp_new = PyType_GenericNew,
     .tp_init = (initproc)waiter_init,
     .tp_as_async = &waiter_async,

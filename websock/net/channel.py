@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import select
 import selectors
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from ..typing import Buffer
@@ -12,6 +14,7 @@ from ..typing import Buffer
 __all__ = ["GATHER", "Channel", "after", "wait_for", "wait_writable"]
 
 READ_SIZE: Final = 2**16
+_MOST: Final = 2e6  # seconds that poll can count; more are for ever
 GATHER: Final = 64  # buffers in one system call; every system allows more
 
 
@@ -119,11 +122,25 @@ def wait_writable(streams: list[Channel], timeout: float) -> None:
 
 if hasattr(select, "poll"):
 
+    def readable_within(sock: socket.socket, timeout: float | None) -> Callable[[], object] | None:
+        """What waits for something to read, for one caller at a time: again and again, it costs half of `wait_for`.
+
+        It returns something true unless time ran out. None: there is no such thing for this time.
+        """
+        if timeout is None or timeout > _MOST or sock.fileno() < 0:
+            return None
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return functools.partial(poll.poll, _milliseconds(timeout))
+
+    def _milliseconds(timeout: float) -> int:
+        """Rounded up, so that nobody comes back just before the deadline."""
+        return max(0, -int(-timeout * 1000 // 1))
+
     def wait_for(sock: socket.socket, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
         poll = select.poll()
         poll.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
-        # poll counts milliseconds: rounded up, so that it does not return just before the deadline.
-        events = poll.poll(None if timeout is None else max(0, -int(-timeout * 1000 // 1)))
+        events = poll.poll(None if timeout is None or timeout > _MOST else _milliseconds(timeout))
         if not events:
             return False, False
         happened = events[0][1]
@@ -135,6 +152,9 @@ if hasattr(select, "poll"):
         )
 
 else:  # Windows
+
+    def readable_within(sock: socket.socket, timeout: float | None) -> Callable[[], object] | None:
+        return None
 
     def wait_for(sock: socket.socket, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
         readable, writable, broken = select.select(

@@ -1,7 +1,8 @@
 """A connected stream for blocking programs: `Stream`.
 
 Strategy: the calling thread is in the system call itself. The descriptor stays in blocking mode, so that without a
-timeout a message costs one call, and with one it is asked not to block (MSG_DONTWAIT) and ``poll`` waits.
+timeout a message costs one call, and with one it is asked not to block (MSG_DONTWAIT) and ``poll`` waits. What
+`receive` and `send_all` mostly do is one method of their `Turn`, which has a native twin.
 
 Each direction has a turn that is taken by the one call that is in it; it is never waited for. The same turns tell when
 nobody is in a call any more: closing wakes who is in one, and the last who leaves closes the descriptor, whose number
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO, ClassVar, Final, Self, TypeVar
 
 from ..typing import Buffer
 from .address import Address
-from .channel import GATHER, after, wait_for
+from .channel import GATHER, after, readable_within, wait_for
 from .errors import BusyError, ClosedError, explain
 from .guard import Turn, Using, deadline_after, seconds, seconds_left
 from .info import TCPInfo, tcp_info
@@ -33,6 +34,7 @@ __all__ = ["IncompleteError", "Stream"]
 READ_SIZE: Final = 2**16
 DONTWAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)  # without it the descriptor is in non-blocking mode
 ENDING: Final = "it is being ended"  # that has not gone out yet
+CUT: Final = "an earlier send stopped half way"
 _WAITALL: Final = getattr(socket, "MSG_WAITALL", 0)
 
 T = TypeVar("T")
@@ -70,8 +72,8 @@ class Stream:
     """
 
     __slots__ = (
-        "__weakref__", "_ahead", "_closing", "_direct", "_ended", "_local", "_packets", "_receive_timeout",
-        "_receiving", "_remote", "_send_timeout", "_sending", "_shut", "_sock", "_unusual",
+        "__weakref__", "_ahead", "_closing", "_ended", "_local", "_packets", "_receive_timeout",
+        "_receiving", "_remote", "_send_timeout", "_sending", "_shut", "_sock",
     )  # fmt: skip
 
     _plain: ClassVar[bool] = True  # what the system call takes is what the peer gets
@@ -96,7 +98,8 @@ class Stream:
         self._closing = False  # no call begins
         self._ended = False  # and the last one to leave closes the descriptor
         self._sock = sock
-        self._look()
+        self._look_at_receiving()
+        self._look_at_sending()
         sock.setblocking(DONTWAIT != 0)
         if remote is None:
             with contextlib.suppress(OSError, ValueError):  # the peer is gone already; a family without a spelling
@@ -150,7 +153,7 @@ class Stream:
     @receive_timeout.setter
     def receive_timeout(self, value: float | None) -> None:
         self._receive_timeout = seconds(value, "receive_timeout")
-        self._look()
+        self._look_at_receiving()
 
     @property
     def send_timeout(self) -> float | None:
@@ -160,7 +163,7 @@ class Stream:
     @send_timeout.setter
     def send_timeout(self, value: float | None) -> None:
         self._send_timeout = seconds(value, "send_timeout")
-        self._look()
+        self._look_at_sending()
 
     def options(self) -> SocketOptions:
         """The options that the socket has now."""
@@ -223,25 +226,20 @@ class Stream:
                 lost.
         """
         try:
-            self._receiving.pop()
-        except IndexError:
-            raise self._refusal("receives") from None
-        try:
-            if self._unusual:
-                return self._receive_unusual(max_size)
-            try:
-                data = self._sock.recv(max_size)
-            except BlockingIOError:
-                data = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), None)
-            if not data:
-                self._check_received(max_size)
-            return data
+            data = self._receiving.receive(max_size)
+        except BlockingIOError:
+            data = self._receive_slowly(max_size, True)
         except OSError as error:
             raise self._explained(error, "receive from") from None
         finally:
-            self._receiving.append(None)
             if self._ended:
                 self._finish()
+        if data:
+            return data
+        if data is None:
+            return self._receive_slowly(max_size, False)
+        self._check_open()
+        return data
 
     def receive_into(self, buffer: bytearray | memoryview) -> int:
         """As `receive`, into a buffer that is as large as what may come; how many octets that was, 0 at the end.
@@ -328,24 +326,51 @@ class Stream:
         return bytes(ahead[:size])
 
     def _look(self) -> None:
-        """Learn what the short ways of `receive` and `send_all` ask for with one look."""
-        self._direct = self._plain and self._send_timeout is None and not self._packets
-        self._unusual = bool(self._ahead or self._packets or self._receive_timeout is not None)
+        """Learn whether the short way of `receive` can be gone."""
+        usual = self._plain and not self._packets and not self._ahead
+        self._receiving.sock = self._sock if usual else None
         if self._closing:  # perhaps since that line
-            self._unusual = True
+            self._receiving.sock = None
 
-    def _receive_unusual(self, max_size: int) -> bytes:
-        self._check_received(max_size)
-        if self._ahead:
-            data = self._take(max_size)
-            self._look()
-            return data
-        if self._packets:
-            return self._receive_packet(max_size)
-        data = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), self._receive_timeout)
-        if not data:
-            self._check_open()
-        return data
+    def _look_at_receiving(self) -> None:
+        turn, timeout = self._receiving, self._receive_timeout
+        turn.sock = None
+        turn.wait = readable_within(self._sock, timeout) if self._plain else None
+        turn.flags = 0 if timeout is None else DONTWAIT
+        self._look()
+
+    def _look_at_sending(self) -> None:
+        turn = self._sending
+        turn.sock = None
+        turn.flags = 0 if self._send_timeout is None else DONTWAIT
+        turn.sock = self._sock if self._plain and not self._packets else None
+        if self._shut:  # perhaps since that line
+            turn.sock = None
+
+    def _shut_down(self, why: str) -> None:
+        self._shut = why
+        self._sending.sock = None
+
+    def _receive_slowly(self, max_size: int, waited: bool) -> bytes:
+        """As `receive`, in any case; `waited`: a call has ended without anything, though it may wait."""
+        with Using(self, self._receiving, "receives", "receive from"):
+            if max_size < 1:
+                raise ValueError(f"max_size is at least 1, not {max_size}")
+            if self._ahead:
+                data = self._take(max_size)
+                self._look()
+                return data
+            if self._packets:
+                return self._receive_packet(max_size)
+            came: bytes | None = None
+            if self._receive_timeout is None and not waited:
+                with contextlib.suppress(BlockingIOError):
+                    came = self._sock.recv(max_size)
+            if came is None:
+                came = self._read_when_ready(lambda flags: self._sock.recv(max_size, flags), self._receive_timeout)
+            if not came:
+                self._check_open()
+            return came
 
     def _receive_packet(self, max_size: int) -> bytes:
         data, _, flags, _ = self._read_when_ready(
@@ -356,12 +381,6 @@ class Stream:
         if not data:
             self._check_open()
         return data
-
-    def _check_received(self, max_size: int) -> None:
-        """What nothing means: the peer's end, if it is not that."""
-        if max_size < 1:
-            raise ValueError(f"max_size is at least 1, not {max_size}")
-        self._check_open()
 
     def quiet(self) -> bool:
         """Whether somebody else can use it: it is open in both directions, and nothing came that nobody has read.
@@ -394,24 +413,32 @@ class Stream:
             ClosedError: it is closed, or our direction is ended.
         """
         try:
-            self._sending.pop()
-        except IndexError:
-            raise self._refusal("sends") from None
-        try:
-            if self._shut:
-                raise self._cannot_send()
-            sent = 0
-            if self._direct:
-                try:
-                    sent = self._sock.send(data)
-                except BlockingIOError:
-                    pass
-            if sent != (data.nbytes if isinstance(data, memoryview) else len(data)):
-                self._write([memoryview(data).cast("B")[sent:]], sent)
+            left = self._sending.send(data)
         except OSError as error:
             raise self._explained(error, "send to") from None
         finally:
-            self._sending.append(None)
+            if self._sending.cut:
+                self._shut_down(self._shut or CUT)
+            if self._ended:
+                self._finish()
+        if left != 0:
+            self._send_slowly(data, left)
+
+    def _send_slowly(self, data: Buffer, left: int | None) -> None:
+        """As `send_all`, in any case; `left`: so much of it is not sent, and the turn is ours; None: it is not."""
+        if left is None and not self._sending.take():
+            raise self._refusal("sends")
+        try:
+            if self._shut:
+                raise self._cannot_send()
+            view = memoryview(data).cast("B")
+            sent = 0 if left is None else len(view) - left
+            if sent < len(view):
+                self._write([view[sent:]], sent)
+        except OSError as error:
+            raise self._explained(error, "send to") from None
+        finally:
+            self._sending.give()
             if self._ended:
                 self._finish()
 
@@ -437,7 +464,7 @@ class Stream:
                 self._end_sending()
 
     def _end_sending(self) -> None:
-        self._shut = "it was ended"
+        self._shut_down("it was ended")
         self._sock.shutdown(socket.SHUT_WR)
 
     def send_file(self, file: BinaryIO, offset: int = 0, count: int | None = None) -> int:
@@ -468,7 +495,7 @@ class Stream:
             except BaseException as error:
                 self._stopped(error, total)
                 if total and not isinstance(error, ConnectionError):  # such as a file that cannot be read any more
-                    self._shut = self._shut or "an earlier file stopped half way"
+                    self._shut_down(self._shut or "an earlier file stopped half way")
                 raise
             finally:
                 if file.seekable():
@@ -505,7 +532,7 @@ class Stream:
             error.args = (f"timed out after {sent} octets",)
         elif isinstance(error, Exception):
             return  # nothing went out, or the connection is broken anyway
-        self._shut = self._shut or "an earlier send stopped half way"
+        self._shut_down(self._shut or CUT)
 
     # Unix sockets.
 
@@ -584,8 +611,9 @@ class Stream:
             return
         with contextlib.suppress(OSError, ValueError):
             _ = self.local  # which is known afterwards
-        self._closing = self._unusual = True
-        self._shut = "it was closed"
+        self._closing = True
+        self._receiving.sock = None
+        self._shut_down("it was closed")
         with contextlib.suppress(OSError):
             if abort:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, packed_linger(0))
@@ -608,7 +636,7 @@ class Stream:
             if sending.take():
                 self._sock.close()
                 return
-            receiving.append(None)
+            receiving.give()
             if sending.taken():
                 return  # who holds it comes here next
             # It was let go of meanwhile by someone who found `receiving` held, by us: nobody else comes.
@@ -626,7 +654,8 @@ class Stream:
             old = self._sock
             sock = socket.socket(old.family, old.type, old.proto, fileno=old.detach())
             self._closing = self._ended = True
-            self._shut = "it was detached"
+            self._receiving.sock = None
+            self._shut_down("it was detached")
             return sock
 
     def __enter__(self) -> Self:

@@ -305,7 +305,7 @@ class TLSStream(Stream):
         deadline = deadline_after(self._send_timeout)
         self._shake_first(deadline)
         if not self._shut:
-            self._shut = ENDING
+            self._shut_down(ENDING)
             with self._state:
                 self._engine.close()
         self._send_records(deadline)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..errors import ClosedError
 from .transport import SocketTransport
-from .waiter import Waiter
+from .waiter import SocketWaiter
 
 __all__ = ["Link"]
 
@@ -35,7 +35,7 @@ class Link(asyncio.Protocol):
     )  # fmt: skip
 
     transport: SocketTransport
-    waiter: Waiter  # of the task that receives
+    waiter: SocketWaiter  # of the task that receives
     socket_readable: Callable[[], None]
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, secure: bool) -> None:
@@ -70,14 +70,16 @@ class Link(asyncio.Protocol):
 
     def renew_waiter(self) -> None:
         """The old one still belongs to a task that was cancelled, and has not seen it."""
+        self.waiter.sock = None
         self._new_waiter()
         self.transport.set_protocol(self)  # which wakes the new one then
 
     def _new_waiter(self) -> None:
-        self.waiter = Waiter(self.loop)
+        self.waiter = SocketWaiter(self.loop)
         if not self.secure:
             self.waiter.idle = self._nobody_asks
-        self.socket_readable = self.waiter.wake  # straight away: it is called for every message
+            self.waiter.sock = self.sock
+        self.socket_readable = self.waiter.readable  # straight away: it is called for every message
 
     def watch(self) -> None:
         """Let the loop tell again when there is something to read."""
@@ -173,6 +175,7 @@ class Link(asyncio.Protocol):
     def end(self, error: OSError) -> None:
         """From now on whoever receives or sends gets that error; the first one stays."""
         self.calm = False
+        self.waiter.sock = None
         if self.error is None:
             self.error = error
         if self.shut is None or not isinstance(self.shut, ClosedError):

@@ -249,18 +249,14 @@ class Stream:
         link = self._link
         if link.calm and max_size > 0:  # as _receive, without its questions: this runs for every message
             link.calm = False
-            await link.waiter
-            if link.error is None:
-                try:
-                    data = self._recv(max_size)
-                except (BlockingIOError, InterruptedError):
-                    data = b""
-                except OSError as error:  # the kernel tells it once: asked again, it says that the peer has ended
-                    self._break(error)
-                    raise self._failed(error, "receive from") from None
-                if data:
-                    link.calm = True
-                    return data
+            try:
+                data = await link.waiter.receive(max_size)
+            except OSError as error:  # the kernel tells it once: asked again, it says that the peer has ended
+                self._break(error)
+                raise self._failed(error, "receive from") from None
+            if data:
+                link.calm = True
+                return data
         if max_size < 1:
             raise ValueError(f"max_size is at least 1, not {max_size}")
         if link.held:
@@ -391,15 +387,13 @@ class Stream:
         link = self._link
         if link.direct and link.drained is None and type(data) is bytes and self._transport._pending is None:
             try:
-                sent = self._sock.send(data)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
+                left = link.waiter.send(data)
             except OSError as error:
                 self._break(error)
                 raise self._failed(error, "send to") from None
-            if sent == len(data):
+            if not left:
                 return
-            self._transport.queue(memoryview(data)[sent:])
+            self._transport.queue(memoryview(data)[-left:])
             data = b""
         await self._send([memoryview(data).cast("B")])
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import socket
+import types
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from ...accelerated import ACCELERATED
 
-__all__ = ["Waiter"]
+__all__ = ["SocketWaiter", "Waiter"]
 
 
 class Waiter:
@@ -21,7 +23,7 @@ class Waiter:
     the one that asyncio documents for future-like objects, and is the same for C and Python tasks and for uvloop.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop", "idle", "scheduled")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop", "scheduled")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -29,7 +31,6 @@ class Waiter:
         self._context: contextvars.Context | None = None
         self._cancelled: asyncio.CancelledError | None = None
         self._asyncio_future_blocking = False
-        self.idle: Callable[[], object] | None = None  # called by `wake` when no task waits
         self.scheduled = False  # a task was told, and has not run yet
 
     @property
@@ -45,8 +46,6 @@ class Waiter:
         """Resume the task that waits, if one does: at once when no task runs now, else with the loop's next turn."""
         callback = self._callback
         if callback is None:
-            if self.idle is not None:
-                self.idle()
             return
         self._callback = None
         if self._context is not None and asyncio.current_task(self._loop) is None:
@@ -101,4 +100,44 @@ class Waiter:
 if ACCELERATED and not TYPE_CHECKING:
     from ..._native import speedups
 
+    _over = asyncio.Future(loop=types.SimpleNamespace(get_debug=bool))  # of no loop, which it would keep alive
+    _over.set_result(None)
+    speedups.bind_waiter(asyncio.current_task, asyncio.CancelledError, asyncio.Task, _over)
     Waiter = speedups.Waiter
+
+
+class SocketWaiter(Waiter):
+    """A waiter that reads and writes a socket, which does not block."""
+
+    __slots__ = ("idle", "sock")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.idle: Callable[[], object] | None = None  # called by `readable` when no task waits
+        self.sock: socket.socket | None = None  # None when nothing may be read any more
+
+    def readable(self) -> None:
+        """For the loop to call, inside of whose callbacks no task runs: resume the task that waits, at once."""
+        if self.waiting:
+            self.wake()
+        elif self.idle is not None:
+            self.idle()
+
+    async def receive(self, size: int) -> bytes | None:
+        """At most `size` octets when a wake-up says that there are some; None if there are none after all."""
+        await self
+        try:
+            return None if self.sock is None else self.sock.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def send(self, data: bytes) -> int:
+        """Give the system what it takes now; how many octets are left."""
+        try:
+            return len(data) - (0 if self.sock is None else self.sock.send(data))
+        except (BlockingIOError, InterruptedError):
+            return len(data)
+
+
+if ACCELERATED and not TYPE_CHECKING and hasattr(speedups, "SocketWaiter"):  # not on Windows
+    SocketWaiter = speedups.SocketWaiter
