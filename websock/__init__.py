@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .core.extensions import Extension, Transform
     from .core.options import SAME_ORIGIN, Options
     from .core.protocol import State
+    from .core.slow import SlowConsumers, SlowPolicy
     from .datastructures import Headers, MultipleValuesError
     from .exceptions import (
         ConcurrencyError,
@@ -50,6 +51,7 @@ __getattr__, __dir__ = lazily(
         "core.extensions": ("Extension", "Transform"),
         "core.options": ("Options", "SAME_ORIGIN"),
         "core.protocol": ("State",),
+        "core.slow": ("SlowConsumers", "SlowPolicy"),
         "datastructures": ("Headers", "MultipleValuesError"),
         "exceptions": (
             "ConcurrencyError",
@@ -102,6 +104,8 @@ __all__ = [
     "Response",
     "Server",
     "ServerConnection",
+    "SlowConsumers",
+    "SlowPolicy",
     "State",
     "Transform",
     "WebSocketException",

@@ -17,6 +17,7 @@ from ..core.handshake import ServerHandshake
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
+from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
 from ..exceptions import InvalidHandshake, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
@@ -83,6 +84,8 @@ class serve:  # noqa: N801 - it is used like a function
             NegotiationError.
         server_header: the Server header; None for none.
         create_connection: a subclass of `ServerConnection` to use.
+        slow_consumers: what is done with broadcasts that a peer does not take; default: over 4 MiB its connection is
+            closed with 1013.
         logger: default ``logging.getLogger("websock.server")``.
         family, reuse_port, backlog: as in ``loop.create_server``.
         start_serving: False: begin with ``server.start_serving()``.
@@ -108,6 +111,7 @@ class serve:  # noqa: N801 - it is used like a function
         select_subprotocol: SelectSubprotocol | None = None,
         server_header: str | None = SERVER,
         create_connection: type[ServerConnection] = ServerConnection,
+        slow_consumers: SlowConsumers | SlowPolicy | str | None = None,
         logger: LoggerLike | None = None,
         family: int = socket.AF_UNSPEC,
         reuse_port: bool = False,
@@ -124,6 +128,7 @@ class serve:  # noqa: N801 - it is used like a function
             process_response=process_response,
             select_subprotocol=select_subprotocol,
             server_header=server_header,
+            slow_consumers=checked_policy(slow_consumers),
         )
         self._server = Server(service, create_connection, ssl, on_message)
         self._start_serving = start_serving
@@ -395,6 +400,8 @@ class _Opening(asyncio.Protocol):
             connection.server = self._server
             connection.transport = self._transport
             connection.request = handshake.request
+            if (slow := self._server.service.slow_consumers) is not DEFAULT:
+                connection.slow_consumers = slow
             steps = self._server.service.answer(handshake, connection)
             if (awaited := _until_awaitable(steps)) is None:
                 self._decided(connection)

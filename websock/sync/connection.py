@@ -12,12 +12,13 @@ So a thread that reads never waits for one that writes: what it cannot write at 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Literal, Self, overload
 
-from ..core.broadcast import Broadcast, to_all
+from ..core.broadcast import Broadcast, place, to_all
 from ..core.endpoint import Endpoint, code_for, converted
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
@@ -483,6 +484,31 @@ class Connection(Endpoint):
                 return False
         return False
 
+    def _catch_up(self) -> bool:
+        """Write what broadcasts have left here, as far as the peer takes it; whether that is all."""
+        while not self._shut and self.state is not State.CLOSED:
+            if self.state is not State.OPEN:
+                with self._state:
+                    self._protocol.tick(time.monotonic())  # it may be that nobody else sees how the time goes
+            if self._flush():
+                return False
+            with self._state:
+                if not self._backlog:
+                    return True
+                self._backlog.take().queue(self._protocol)
+        self._backlog = None
+        return True
+
+    def _waiting(self) -> int:
+        """Octets that wait to be written; ``_state`` is held."""
+        return self._protocol.queued + sum(map(len, self._unsent))
+
+    def _too_slow(self) -> None:
+        """``_state`` is held; the one who broadcasts writes the Close, and does not wait for it."""
+        self._protocol.outgoing()  # none of it was begun: what was is in _unsent
+        self._protocol.fail(CloseCode.TRY_AGAIN_LATER, "too slow")
+        self._protocol.tick(time.monotonic())
+
     def _pending(self) -> bool:
         """Whether something waits to be written."""
         return bool(self._unsent) or self._protocol.has_outgoing or (self._tls is not None and self._tls.has_outgoing)
@@ -573,7 +599,7 @@ class _Remainders:
                     return
             wait_writable([connection._stream for connection in connections], self._LOOK)
             for connection in connections:
-                if connection._shut or connection.state is State.CLOSED or not connection._flush():
+                if connection._catch_up():
                     with self._lock:
                         self._connections.discard(connection)
 
@@ -587,13 +613,17 @@ def broadcast(
     *,
     text: bool | None = None,
     compress: bool | None = None,
+    key: Hashable = None,
     raise_exceptions: bool = False,
 ) -> None:
     """Send one message to many connections, and wait for no slow peer.
 
-    It is encoded and compressed once for all connections of servers with the same settings.
+    It is encoded and compressed once for all connections of servers with the same settings. What a peer does not take
+    now is written in the background, as far as its connection's ``slow_consumers`` says; `key` says of what the message
+    is the news, for those who keep only the latest. Connections whose policy is to wait are waited for when all others
+    have it.
 
-    Connections that are not open are passed over. What a peer does not take now is written in the background.
+    Connections that are not open are passed over.
 
     Raises:
         TypeError: neither text nor bytes.
@@ -601,14 +631,19 @@ def broadcast(
         ExceptionGroup: with `raise_exceptions`, of what went wrong with single connections, after all had their turn;
             else that is logged.
     """
-    encoded = Broadcast(message, text, compress)
+    encoded = Broadcast(message, text, compress, key)
 
     def deliver(connection: Connection) -> None:
         if connection.state is not State.OPEN:
             return
         with connection._state:
-            encoded.queue(connection._protocol)
-        if connection._flush():
+            waiting = connection._waiting()
+            if not (waiting or connection._backlog) or place(connection, encoded, waiting):
+                encoded.queue(connection._protocol)
+        if connection._flush() or connection._backlog:
             _remainders.add(connection)
 
     to_all(connections, deliver, raise_exceptions=raise_exceptions)
+    for connection in encoded.waiting:
+        with contextlib.suppress(ConnectionClosed):
+            connection._written()

@@ -15,6 +15,7 @@ from ..core.handshake import ServerHandshake
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
+from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
 from ..exceptions import InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
@@ -64,6 +65,7 @@ def serve(
     select_subprotocol: SelectSubprotocol | None = None,
     server_header: str | None = SERVER,
     create_connection: type[ServerConnection] = ServerConnection,
+    slow_consumers: SlowConsumers | SlowPolicy | str | None = None,
     logger: LoggerLike | None = None,
     reuse_port: bool = False,
     backlog: int = 1024,
@@ -91,6 +93,8 @@ def serve(
             NegotiationError.
         server_header: the Server header; None for none.
         create_connection: a subclass of `ServerConnection` to use.
+        slow_consumers: what is done with broadcasts that a peer does not take; default: over 4 MiB its connection is
+            closed with 1013.
         logger: default ``logging.getLogger("websock.server")``.
         reuse_port, backlog: of the listening sockets.
         options: the fields of `Options`: ``subprotocols``, ``max_size``, ``ping_interval``, ...
@@ -107,6 +111,7 @@ def serve(
         process_response=process_response,
         select_subprotocol=select_subprotocol,
         server_header=server_header,
+        slow_consumers=checked_policy(slow_consumers),
     )
     hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
     asked = SocketOptions(backlog=backlog, reuse_port=reuse_port or None)
@@ -334,6 +339,8 @@ class _Session:
         connection = self.connection = server.create_connection(server.logger, self._stream, self._wire.tls)
         connection.server = server
         connection.request = request
+        if server.service.slow_consumers is not DEFAULT:
+            connection.slow_consumers = server.service.slow_consumers
         steps = server.service.answer(handshake, connection)
         try:
             value = next(steps)
