@@ -12,6 +12,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import socket
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from typing import Any, Self
@@ -255,7 +256,10 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         """The application has taken all messages and wants more: what was unsettled acts now."""
         protocol = self._protocol
         if protocol.unsettled is not None:
-            protocol.settle()
+            if protocol.leaving:
+                self._leave_if_quiet()
+            else:
+                protocol.settle()
             if not self._corked:
                 self._flush()
         if protocol.state >= _ENDING:
@@ -398,6 +402,39 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
             self._protocol.lost(self._lost_by)  # the rest of what came is not wanted
         self._flush()
         self._waiter_if_ended()
+
+    def _leave(self, code: int, reason: str, patience: float) -> None:
+        """Close when the application has nothing under way, after `patience` seconds in any case."""
+        self._protocol.leave(code, reason, patience)
+        self._tick()
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        """`_leave` was called: close, if the application waits for messages, or never took one."""
+        if self._protocol.leaving and (self._waiter.waiting or self._on_message is not None or not self._burst):
+            self._leave_if_quiet()
+            self._flush()
+
+    def _leave_if_quiet(self) -> None:
+        """The application has nothing under way: close, if there is nothing for it either."""
+        inbox = self._inbox
+        if inbox or inbox.amid or self._parts or self._protocol.behind:
+            return
+        if self._has_unread():
+            self._read_on()
+        else:
+            self._protocol.left()
+            inbox.shut()
+
+    def _has_unread(self) -> bool:
+        """Whether the system has something that we did not read yet."""
+        sock = self.transport.get_extra_info("socket")
+        if self._lost or not isinstance(sock, socket.socket):
+            return False
+        try:
+            return bool(sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def _waiter_if_ended(self) -> None:
         if self._protocol.state >= _ENDING:

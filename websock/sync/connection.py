@@ -49,7 +49,7 @@ class Connection(Endpoint):
     """
 
     __slots__ = (
-        "_changed", "_eof", "_id", "_inbox", "_looked", "_parts", "_parts_owner", "_protocol", "_reading",
+        "_busy", "_changed", "_eof", "_id", "_inbox", "_looked", "_parts", "_parts_owner", "_protocol", "_reading",
         "_receiving", "_shut", "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing",
         "local_address", "logger", "remote_address", "request", "response",
     )  # fmt: skip
@@ -59,6 +59,7 @@ class Connection(Endpoint):
         self._stream = stream
         self._tls = tls
         self._inbox = Inbox(None)
+        self._busy = False  # the program has a message, and has not come back for another
         self._state = threading.Lock()
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -147,6 +148,7 @@ class Connection(Endpoint):
 
     def _take_item(self) -> Any:
         with self._state:
+            self._busy = True
             item = self._inbox.take()
             if self._watchers:
                 self._changed.notify_all()
@@ -158,12 +160,14 @@ class Connection(Endpoint):
 
     def _available(self, deadline: float | None) -> None:
         """Pump until the inbox has something; the application is back, so what was unsettled acts now."""
+        self._busy = self._inbox.amid
         while not self._inbox:
             protocol = self._protocol
             if protocol.unsettled is not None:
                 with self._state:
                     protocol.settle()
                 self._flush()
+                self._leave_if_idle()
             if protocol.state >= State.ENDING:
                 raise protocol.closed()
             self._pump(deadline)
@@ -315,6 +319,38 @@ class Connection(Endpoint):
         with self._state:
             self._protocol.close(code, reason)
             self._protocol.tick(time.monotonic())
+        self._flush()
+
+    def _leave(self, code: int, reason: str, patience: float) -> None:
+        """Close when the program has nothing under way, after `patience` seconds in any case."""
+        if self.state is not State.OPEN:
+            return
+        with self._state:
+            self._protocol.leave(code, reason, patience)
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        """`_leave` was called: close, if the program has nothing under way and there is nothing for it either."""
+        protocol, inbox = self._protocol, self._inbox
+        if protocol.state is not State.OPEN or not protocol.leaving:
+            return
+        with self._state:
+            protocol.tick(time.monotonic())
+            if not (self._busy or inbox or self._parts_owner is not None or protocol.behind) and not self._has_unread():
+                protocol.left()
+                inbox.shut()
+        self._flush()
+
+    def _has_unread(self) -> bool:
+        """Whether the system has something that nobody read yet."""
+        return not self._shut and self._stream.wait(read=True, write=False, timeout=0)[0]
+
+    def _cut(self) -> None:
+        """End it now, without any Close; whoever is in a call gets `ConnectionClosed`."""
+        with self._state:
+            self._protocol.lost(ConnectionAbortedError("cut at the end of a drain"))
+            self._protocol.outgoing()
+        self._unsent = []
         self._flush()
 
     def fail(self, code: int, reason: str = "") -> None:
