@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .asyncio.connection import broadcast
     from .asyncio.server import Server, ServerConnection, serve, unix_serve
     from .core.deflate import Deflate
+    from .core.draining import Drained, DrainOutcome
     from .core.extensions import Extension, Transform
     from .core.options import SAME_ORIGIN, Options
     from .core.protocol import State
@@ -48,6 +49,7 @@ __getattr__, __dir__ = lazily(
         "asyncio.connection": ("broadcast",),
         "asyncio.server": ("Server", "ServerConnection", "serve", "unix_serve"),
         "core.deflate": ("Deflate",),
+        "core.draining": ("DrainOutcome", "Drained"),
         "core.extensions": ("Extension", "Transform"),
         "core.options": ("Options", "SAME_ORIGIN"),
         "core.protocol": ("State",),
@@ -86,6 +88,8 @@ __all__ = [
     "ConnectionClosedOK",
     "Data",
     "Deflate",
+    "DrainOutcome",
+    "Drained",
     "Extension",
     "Headers",
     "InvalidHandshake",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import websock.sync
-from websock.core.draining import Drained, DrainOutcome
+from websock import Drained, DrainOutcome
 from websock.exceptions import ConnectionClosed, ConnectionClosedError, InvalidState
 
 from .drivers import Background, until
