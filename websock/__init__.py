@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from .asyncio.connection import broadcast
     from .asyncio.server import Server, ServerConnection, serve, unix_serve
     from .core.deflate import Deflate
+    from .core.draining import Drained, DrainOutcome
     from .core.extensions import Extension, Transform
     from .core.options import SAME_ORIGIN, Options
     from .core.protocol import State
+    from .core.slow import SlowConsumers, SlowPolicy
     from .datastructures import Headers, MultipleValuesError
     from .exceptions import (
         ConcurrencyError,
@@ -47,9 +49,11 @@ __getattr__, __dir__ = lazily(
         "asyncio.connection": ("broadcast",),
         "asyncio.server": ("Server", "ServerConnection", "serve", "unix_serve"),
         "core.deflate": ("Deflate",),
+        "core.draining": ("DrainOutcome", "Drained"),
         "core.extensions": ("Extension", "Transform"),
         "core.options": ("Options", "SAME_ORIGIN"),
         "core.protocol": ("State",),
+        "core.slow": ("SlowConsumers", "SlowPolicy"),
         "datastructures": ("Headers", "MultipleValuesError"),
         "exceptions": (
             "ConcurrencyError",
@@ -84,6 +88,8 @@ __all__ = [
     "ConnectionClosedOK",
     "Data",
     "Deflate",
+    "DrainOutcome",
+    "Drained",
     "Extension",
     "Headers",
     "InvalidHandshake",
@@ -102,6 +108,8 @@ __all__ = [
     "Response",
     "Server",
     "ServerConnection",
+    "SlowConsumers",
+    "SlowPolicy",
     "State",
     "Transform",
     "WebSocketException",

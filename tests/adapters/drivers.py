@@ -296,8 +296,9 @@ class SyncAdapter:
 
     name = "sync"
 
-    def serve(self, handler: Handler, where: Where, **options: Any) -> SyncServer:
+    def serve(self, handler: Handler | None, where: Where, **options: Any) -> SyncServer:
         def run(ws: Any) -> None:
+            assert handler is not None
             handler(SyncEnd(ws))
 
         if where.kind == "unix":
@@ -348,7 +349,7 @@ class AsyncioAdapter:
             future.cancel()
             raise AssertionError(f"still running after {bound} s: {coroutine}") from None
 
-    def serve(self, handler: Handler, where: Where, **options: Any) -> AsyncioServer:
+    def serve(self, handler: Handler | None, where: Where, **options: Any) -> AsyncioServer:
         async def run(ws: Any) -> None:
             # A thread for each, and no pool, whose threads would outlive the test.
             outcome = asyncio.get_running_loop().create_future()
@@ -356,6 +357,7 @@ class AsyncioAdapter:
             def body() -> None:
                 result: BaseException | None = None
                 try:
+                    assert handler is not None
                     handler(AsyncioEnd(self, ws))
                 except BaseException as error:
                     result = error
@@ -370,15 +372,17 @@ class AsyncioAdapter:
             if error is not None:
                 raise error
 
+        served = None if handler is None else run  # for on_message alone
+
         async def serve() -> Any:
             if where.kind == "unix":
                 where.path = f"{where.directory}/{where.name}"
-                return await websock.asyncio.unix_serve(run, where.path, **options)
+                return await websock.asyncio.unix_serve(served, where.path, **options)
             if where.kind == "sock":
-                return await websock.asyncio.serve(run, sock=where.listen(), **options)
+                return await websock.asyncio.serve(served, sock=where.listen(), **options)
             if where.kind == "tls":
-                return await websock.asyncio.serve(run, where.host, 0, **{"ssl": where.server_ssl, **options})
-            return await websock.asyncio.serve(run, where.host, 0, **options)
+                return await websock.asyncio.serve(served, where.host, 0, **{"ssl": where.server_ssl, **options})
+            return await websock.asyncio.serve(served, where.host, 0, **options)
 
         server = self.run(serve())
         if where.kind != "unix":
@@ -450,7 +454,7 @@ class Bench:
     def where(self, kind: str, name: str = "s") -> Where:
         return self._where(kind, name)
 
-    def serve(self, name: str, where: Where, handler: Handler, **options: Any) -> Any:
+    def serve(self, name: str, where: Where, handler: Handler | None, **options: Any) -> Any:
         """A server, closed at the end of the test."""
         server = self.adapter(name).serve(handler, where, **options)
         self._stack.callback(server.close)

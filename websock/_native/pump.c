@@ -689,6 +689,7 @@ static PyMemberDef pump_members[] = {
     {"_waiter", T_OBJECT, offsetof(Pump, waiter), READONLY, NULL},
     {"_shared", T_OBJECT, offsetof(Pump, shared), READONLY, NULL},
     {"_fd", T_INT, offsetof(Pump, fd), 0, NULL},
+    {"_burst", T_INT, offsetof(Pump, burst), READONLY, NULL},
     FLAG("_corked", corked), FLAG("_reading_paused", reading_paused), FLAG("_writing_paused", writing_paused),
     FLAG("_parts", parts), FLAG("_lost", lost),
     {NULL},

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
+import functools
 import inspect
 import logging
+import socket
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from typing import Any, Self
 
-from ..core.broadcast import Broadcast, to_all
+from ..core.broadcast import Broadcast, place, to_all
 from ..core.endpoint import NOT_OPEN, Endpoint, code_for, converted
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, Protocol, State
@@ -23,7 +26,8 @@ from ..net.asyncio import SocketTransport
 from ..spec import CloseCode
 from ..typing import Buffer, Data, LoggerLike
 from .pump import Pump
-from .shared import READ_SIZE, shared_of
+from .sending import Sending
+from .shared import READ_SIZE, SENT, shared_of
 
 __all__ = ["Connection", "broadcast"]
 
@@ -130,6 +134,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         self._writing_paused = False
+        self._backlog = None
         self._wake_drained()
         if self._on_message is not None and self._inbox:
             self._ask_turn()
@@ -159,6 +164,9 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._writing_paused = False
         self._flush()
+        while self._backlog and not self._writing_paused and self._protocol.state is _OPEN:
+            self._backlog.take().queue(self._protocol)
+            self._flush()
         if not self._writing_paused:
             self._wake_drained()
             if self._on_message is not None and self._inbox:
@@ -248,7 +256,10 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         """The application has taken all messages and wants more: what was unsettled acts now."""
         protocol = self._protocol
         if protocol.unsettled is not None:
-            protocol.settle()
+            if protocol.leaving:
+                self._leave_if_quiet()
+            else:
+                protocol.settle()
             if not self._corked:
                 self._flush()
         if protocol.state >= _ENDING:
@@ -322,6 +333,14 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         if self._writing_paused:
             await self._drain()
 
+    def _has_room(self, encoded: Broadcast) -> bool:
+        """Whether a broadcast is to be queued, though the peer does not take what was sent before."""
+        return place(self, encoded, self._protocol.queued + self.transport.get_write_buffer_size())
+
+    def _too_slow(self) -> None:
+        self._protocol.outgoing()  # none of it was begun: what was, has the transport
+        self.fail(CloseCode.TRY_AGAIN_LATER, "too slow")
+
     async def _writable(self) -> None:
         if self._drained is None:
             self._drained = collections.deque()
@@ -383,6 +402,39 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
             self._protocol.lost(self._lost_by)  # the rest of what came is not wanted
         self._flush()
         self._waiter_if_ended()
+
+    def _leave(self, code: int, reason: str, patience: float) -> None:
+        """Close when the application has nothing under way, after `patience` seconds in any case."""
+        self._protocol.leave(code, reason, patience)
+        self._tick()
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        """`_leave` was called: close, if the application waits for messages, or never took one."""
+        if self._protocol.leaving and (self._waiter.waiting or self._on_message is not None or not self._burst):
+            self._leave_if_quiet()
+            self._flush()
+
+    def _leave_if_quiet(self) -> None:
+        """The application has nothing under way: close, if there is nothing for it either."""
+        inbox = self._inbox
+        if inbox or inbox.amid or self._parts or self._protocol.behind:
+            return
+        if self._has_unread():
+            self._read_on()
+        else:
+            self._protocol.left()
+            inbox.shut()
+
+    def _has_unread(self) -> bool:
+        """Whether the system has something that we did not read yet."""
+        sock = self.transport.get_extra_info("socket")
+        if self._lost or not isinstance(sock, socket.socket):
+            return False
+        try:
+            return bool(sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def _waiter_if_ended(self) -> None:
         if self._protocol.state >= _ENDING:
@@ -498,11 +550,15 @@ def broadcast(
     *,
     text: bool | None = None,
     compress: bool | None = None,
+    key: Hashable = None,
     raise_exceptions: bool = False,
-) -> None:
+) -> Awaitable[None]:
     """Send one message to many connections, and wait for no slow peer.
 
-    It is encoded and compressed once for all connections of servers with the same settings.
+    It is encoded and compressed once for all connections of servers with the same settings. What is done with a peer
+    that does not keep up is its connection's ``slow_consumers``; `key` says of what the message is the news, for
+    those who keep only the latest. All is queued by the call itself: awaiting the result waits for those connections
+    whose policy is to wait.
 
     Connections that are not open are passed over.
 
@@ -512,5 +568,14 @@ def broadcast(
         ExceptionGroup: with `raise_exceptions`, of what went wrong with single connections, after all had their turn;
             else that is logged.
     """
-    encoded = Broadcast(message, text, compress)
+    encoded = Broadcast(message, text, compress, key)
     to_all(connections, lambda connection: connection._broadcast(encoded), raise_exceptions=raise_exceptions)
+    waiting: list[Connection] = encoded.waiting
+    return Sending(functools.partial(_wait_for, waiting)) if waiting else SENT
+
+
+async def _wait_for(connections: list[Connection]) -> None:
+    """Wait until each of them takes more, or is closed."""
+    for connection in connections:
+        with contextlib.suppress(ConnectionClosed):
+            await connection._drain()

@@ -87,6 +87,7 @@ class PurePump:
         def _callback_failed(self, error: Exception) -> None: ...
         async def _closed_error(self) -> None: ...
         async def _drain(self) -> None: ...
+        def _has_room(self, encoded: Broadcast) -> bool: ...
         async def _send_parts(
             self, parts: AsyncIterable[str | Buffer] | Iterable[str | Buffer], text: bool | None, compress: bool | None
         ) -> None: ...
@@ -276,7 +277,7 @@ class PurePump:
 
     def _broadcast(self, encoded: Broadcast) -> None:
         protocol = self._protocol
-        if protocol.state is _OPEN:
+        if protocol.state is _OPEN and (not self._writing_paused or self._has_room(encoded)):
             encoded.queue(protocol)
             self._flush()
 

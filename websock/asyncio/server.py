@@ -12,12 +12,15 @@ import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, Unpack, cast
 
+from ..core import draining
+from ..core.draining import Drained, Plan, outcome_of
 from ..core.endpoint import default_logger, log_outcome
 from ..core.handshake import ServerHandshake
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
-from ..exceptions import InvalidHandshake, RequestTimeout, ServerClosing
+from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
+from ..exceptions import InvalidHandshake, InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
 from ..net.asyncio import can_watch, transport_for
@@ -83,6 +86,8 @@ class serve:  # noqa: N801 - it is used like a function
             NegotiationError.
         server_header: the Server header; None for none.
         create_connection: a subclass of `ServerConnection` to use.
+        slow_consumers: what is done with broadcasts that a peer does not take; default: over 4 MiB its connection is
+            closed with 1013.
         logger: default ``logging.getLogger("websock.server")``.
         family, reuse_port, backlog: as in ``loop.create_server``.
         start_serving: False: begin with ``server.start_serving()``.
@@ -108,6 +113,7 @@ class serve:  # noqa: N801 - it is used like a function
         select_subprotocol: SelectSubprotocol | None = None,
         server_header: str | None = SERVER,
         create_connection: type[ServerConnection] = ServerConnection,
+        slow_consumers: SlowConsumers | SlowPolicy | str | None = None,
         logger: LoggerLike | None = None,
         family: int = socket.AF_UNSPEC,
         reuse_port: bool = False,
@@ -124,6 +130,7 @@ class serve:  # noqa: N801 - it is used like a function
             process_response=process_response,
             select_subprotocol=select_subprotocol,
             server_header=server_header,
+            slow_consumers=checked_policy(slow_consumers),
         )
         self._server = Server(service, create_connection, ssl, on_message)
         self._start_serving = start_serving
@@ -176,7 +183,11 @@ def unix_serve(handler: Handler | None, path: str | os.PathLike[str], **options:
 
 
 class Server:
-    """A running server: what `serve` gives."""
+    """A running server: what `serve` gives.
+
+    Attributes:
+        draining: `drain` was called: handlers that push may want to end by themselves.
+    """
 
     def __init__(
         self,
@@ -200,7 +211,9 @@ class Server:
         self._sweep: asyncio.TimerHandle | None = None  # at the first of them
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}  # by the task of the handler, or of a hook
         self._untended: set[ServerConnection] = set()  # those whose handler has ended, or that need none
-        self._closing: asyncio.Task[None] | None = None
+        self.draining = False
+        self._farewell: tuple[int, str] = (CloseCode.GOING_AWAY, "")  # for those that are opening meanwhile
+        self._closing: asyncio.Task[Any] | None = None
         self._closed: asyncio.Future[None] | None = None
 
     async def _listen(self, sockets: list[socket.socket], start_serving: bool) -> None:
@@ -303,10 +316,81 @@ class Server:
             close_connections: False lets the open ones end by themselves.
         """
         if self._closing is None:
+            self._farewell = (code, reason)
             self._closing = asyncio.get_running_loop().create_task(self._close(close_connections, code, reason))
+
+    async def drain(
+        self,
+        deadline: float = draining.DEADLINE,
+        *,
+        code: int = draining.CODE,
+        reason: str = "",
+        spread: float = 0,
+    ) -> Drained:
+        """Stop so that nothing that was accepted is lost, and wait until all is over; tell how each connection ended.
+
+        No connection is accepted any more; openings get 503. ``draining`` is true from now on. Each connection gets a
+        Close as soon as its handler has answered what came and waits for more; what comes after that is not given to
+        the handler, and the peer knows by the Close that it was not accepted. A handler that does not come back is
+        waited for half of the time. What is left at the deadline is cut, and its handler cancelled.
+
+        Args:
+            deadline: seconds that all of it may take.
+            code, reason: of the Close; 1012 (service restart) lets clients come back, 1001 says that we go away.
+            spread: seconds over which the Closes are spread at random, so that not all clients come back at once.
+
+        Raises:
+            TypeError, ValueError: not numbers of seconds, or a Close that cannot be sent.
+            InvalidState: the server is closing already.
+        """
+        plan = Plan(deadline, code, reason, spread)
+        if self._closing is not None:
+            raise InvalidState("the server is closing already")
+        self.draining = True
+        self._farewell = (code, reason)
+        running = self._closing = asyncio.get_running_loop().create_task(self._drain(plan))
+        return await asyncio.shield(running)
+
+    async def _drain(self, plan: Plan) -> Drained:
+        started = self._loop.time()
+        self.logger.info("server draining")
+        await self._stop_accepting()
+        refused = self._refuse_openings()
+        connections = [one for one in [*self._sessions.values(), *self._untended] if one.state is not State.CONNECTING]
+        times = plan.times(connections)
+        waiting = set(connections)
+        while waiting and (now := self._loop.time() - started) < plan.deadline:
+            while times and times[-1][0] <= now:
+                times.pop()[1]._leave(plan.code, plan.reason, plan.patience)
+            waiting = {one for one in waiting if not one._lost}
+            for one in waiting:
+                one._leave_if_idle()
+            await asyncio.sleep(draining.STEP)
+        for one in waiting:
+            one.transport.abort()
+        tasks = [task for task, connection in self._sessions.items() if connection in waiting]
+        left = started + plan.deadline - self._loop.time()
+        if others := [task for task in self._sessions if task not in tasks]:
+            tasks += (await asyncio.wait(others, timeout=max(0.0, left)))[1]
+        for task in tasks:
+            task.cancel()
+        await self._wait_ended()
+        outcomes = {one: outcome_of(one, plan, one in waiting) for one in connections}
+        drained = Drained(outcomes, refused, self._loop.time() - started)
+        self.logger.info("server drained: %s", drained)
+        return drained
 
     async def _close(self, close_connections: bool, code: int, reason: str) -> None:
         self.logger.info("server closing")
+        await self._stop_accepting()
+        self._refuse_openings()
+        if close_connections:
+            for connection in [*self._sessions.values(), *self._untended]:
+                if connection.state is not State.CONNECTING:
+                    connection._start_close(code, reason)
+        await self._wait_ended()
+
+    async def _stop_accepting(self) -> None:
         self._serving = False
         await self._acceptor.stop()
         tasks = list(self._connecting)
@@ -316,12 +400,16 @@ class Server:
         for sock in self._sockets:
             sock.close()
         self._sockets = []
-        for opening in list(self._openings):
+
+    def _refuse_openings(self) -> int:
+        """Answer what is not open yet with 503; how many they were."""
+        openings = list(self._openings)
+        for opening in openings:
             opening.refuse(ServerClosing("the server is closing"))
-        if close_connections:
-            for connection in [*self._sessions.values(), *self._untended]:
-                if connection.state is not State.CONNECTING:
-                    connection._start_close(code, reason)
+        return len(openings)
+
+    async def _wait_ended(self) -> None:
+        """Wait until every connection and every handler has ended."""
         while self._sessions or self._untended or self._openings:
             waiting: list[asyncio.Task[None] | asyncio.Future[None]] = [*self._sessions]
             waiting += [opening.ended for opening in self._openings]
@@ -395,6 +483,8 @@ class _Opening(asyncio.Protocol):
             connection.server = self._server
             connection.transport = self._transport
             connection.request = handshake.request
+            if (slow := self._server.service.slow_consumers) is not DEFAULT:
+                connection.slow_consumers = slow
             steps = self._server.service.answer(handshake, connection)
             if (awaited := _until_awaitable(steps)) is None:
                 self._decided(connection)
@@ -515,7 +605,7 @@ class _Opening(asyncio.Protocol):
             server._untended.add(connection)
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
-            connection._start_close(CloseCode.GOING_AWAY, "")
+            connection._start_close(*server._farewell)
         if server.service.handler is not _nothing_to_do:  # last, since an eager task runs at once
             self._start(_handle(server.service.handler, connection), connection)
 

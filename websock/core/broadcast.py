@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from ..spec import Opcode
 from ..typing import Buffer
@@ -11,8 +11,9 @@ from .accelerate import encode
 from .endpoint import Endpoint
 from .extensions import bits_of
 from .protocol import Protocol, State, payload_of
+from .slow import Backlog, SlowPolicy
 
-__all__ = ["Broadcast", "to_all"]
+__all__ = ["Broadcast", "place", "to_all"]
 
 _Connection = TypeVar("_Connection", bound=Endpoint)
 
@@ -24,6 +25,7 @@ class Broadcast:
         message: it.
         text: True sends bytes as text, False ``str`` as binary.
         compress: as in ``send``.
+        key: of what it is the news, for those who keep only the latest (`SlowPolicy.KEEP_LATEST`).
 
     Raises:
         TypeError: neither text nor bytes.
@@ -31,11 +33,20 @@ class Broadcast:
 
     Attributes:
         plain: the frame for servers' connections without extensions, once one has had it.
+        waiting: connections in which it waits for the peer, and whose policy is to wait for that.
     """
 
-    __slots__ = ("_compress", "_frames", "_opcode", "_payload", "plain")
+    __slots__ = ("_compress", "_frames", "_opcode", "_payload", "key", "plain", "waiting")
 
-    def __init__(self, message: str | Buffer, text: bool | None = None, compress: bool | None = None) -> None:
+    def __init__(
+        self,
+        message: str | Buffer,
+        text: bool | None = None,
+        compress: bool | None = None,
+        key: Hashable = None,
+    ) -> None:
+        self.key = key
+        self.waiting: list[Any] = []
         self._opcode, payload = payload_of(message, text)
         self._payload = bytes(payload)  # for the type checker: payload_of has copied what may change
         if self._opcode == Opcode.TEXT and not isinstance(message, str):
@@ -43,6 +54,16 @@ class Broadcast:
         self._compress = compress
         self._frames: dict[Hashable, tuple[Buffer, ...]] = {}  # by what the extensions of a connection make of it
         self.plain: tuple[Buffer, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """Octets of the payload."""
+        return len(self._payload)
+
+    @property
+    def message(self) -> str | bytes:
+        """What is sent."""
+        return self._payload.decode() if self._opcode == Opcode.TEXT else self._payload
 
     def queue(self, protocol: Protocol) -> None:
         """Queue it in one connection, unless that is not open."""
@@ -64,6 +85,52 @@ class Broadcast:
         else:
             self.plain = frame
         protocol.send_encoded(frame)
+
+
+def place(connection: Endpoint, encoded: Broadcast, waiting: int) -> bool:
+    """What a connection does with a broadcast while its peer does not take what was sent before.
+
+    Args:
+        waiting: octets that wait in the connection.
+
+    Returns:
+        Whether it is to be queued now. When the connection is to be closed, its ``_too_slow`` was called. What
+        ``on_drop`` raises is an error of the broadcast to this connection.
+    """
+    slow = connection.slow_consumers
+    policy = slow.policy
+    if policy is SlowPolicy.DROP_OLDEST or policy is SlowPolicy.KEEP_LATEST:
+        if connection._backlog is None:
+            connection._backlog = Backlog()
+        _drop(connection, connection._backlog.add(encoded, encoded.key, policy, slow.limit))
+        return False
+    if policy is SlowPolicy.WAIT:
+        encoded.waiting.append(connection)
+        return True
+    if waiting + encoded.size <= slow.limit:
+        return True
+    if policy is SlowPolicy.CLOSE:
+        connection.logger.warning(
+            "connection from %s closed: it did not take %d octets, the limit is %d",
+            connection.remote_address,
+            waiting,
+            slow.limit,
+        )
+        connection._too_slow()
+    _drop(connection, [encoded])
+    return False
+
+
+def _drop(connection: Endpoint, dropped: Sequence[Broadcast]) -> None:
+    if not dropped:
+        return
+    if not connection.dropped and connection.slow_consumers.policy is not SlowPolicy.CLOSE:
+        # Once for a connection: who wants to know of each has on_drop.
+        connection.logger.warning("connection from %s does not keep up: dropping", connection.remote_address)
+    connection.dropped += len(dropped)
+    if (on_drop := connection.slow_consumers.on_drop) is not None:
+        for one in dropped:
+            on_drop(connection, one.message)
 
 
 def to_all(

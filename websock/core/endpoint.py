@@ -12,6 +12,7 @@ from ..spec import CloseCode
 from ..typing import Data, LoggerLike
 from .extensions import Transform
 from .protocol import Protocol, State
+from .slow import DEFAULT, Backlog, SlowConsumers
 
 __all__ = ["Endpoint"]
 
@@ -38,7 +39,20 @@ class Endpoint:
         request: the opening request.
         response: the answer to it.
         logger: where this connection logs.
+        slow_consumers: what is done with broadcasts that the peer does not take; may be changed at any time.
+        dropped: how many broadcasts were not sent to this peer because of that.
     """
+
+    # Of the class until they are something else: most connections never need them.
+    slow_consumers: SlowConsumers = DEFAULT
+    dropped: int = 0
+    _backlog: Backlog[Any] | None = None
+
+    remote_address: Any
+
+    def _too_slow(self) -> None:
+        """End the connection with 1013: its peer does not take what is broadcast."""
+        raise NotImplementedError
 
     def __init__(self, logger: LoggerLike) -> None:
         self._protocol: Protocol = NOT_OPEN

@@ -26,16 +26,19 @@ class Inbox(Queue):
         streaming: a consumer takes the next message in parts.
     """
 
-    __slots__ = ("_begun", "_joining", "_skip")
+    __slots__ = ("_begun", "_joining", "_shut", "_skip")
 
     def __init__(self, limit: int | None) -> None:
         super().__init__(limit, BACKLOG)
         self._skip = False  # drop the parts of a message whose stream was abandoned
         self._joining: list[Any] | None = None  # parts of a message that is to be whole after all
         self._begun = False  # a part of the streamed message was taken
+        self._shut = False  # what comes now is for nobody
 
     def add(self, items: Iterable[Any], octets: int) -> None:
         """Put in what one read brought: the messages, and how many octets it had."""
+        if self._shut:
+            return
         if self._skip:
             items = self._without_skipped(items)
         if self._joining is not None:
@@ -46,6 +49,16 @@ class Inbox(Queue):
         self.octets += octets
         if self.special:
             self._mark()
+
+    def shut(self) -> None:
+        """Take nothing more: we have closed, and the peer is to know by that what was not accepted."""
+        self._shut = True
+        self._mark()
+
+    @property
+    def amid(self) -> bool:
+        """A message is being taken in parts, and the last one was not taken."""
+        return self.streaming and self._begun
 
     @property
     def overfull(self) -> bool:
@@ -103,7 +116,7 @@ class Inbox(Queue):
         self._mark()
 
     def _mark(self) -> None:
-        self.special = self._skip or self._joining is not None
+        self.special = self._skip or self._shut or self._joining is not None
 
     def _joined(self, items: Iterable[Any]) -> list[Any]:
         """The items, with the parts of a message put together when the last one is here."""

@@ -84,6 +84,13 @@ _NEXT: Final = {
 _OK_CODES: Final = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD})
 
 
+class Leaving(NamedTuple):
+    """A Close of ours that waits until the application has nothing under way."""
+
+    close: Close
+    patience: float
+
+
 class _Whole(NamedTuple):
     """A message that waits for its turn: what an extension makes of it depends on what goes before it."""
 
@@ -105,7 +112,7 @@ class Protocol:
         state: where the connection is.
         close_sent: our Close frame, once it is queued.
         close_received: the peer's Close frame, once it is settled.
-        unsettled: a Close or a broken rule that waits for `settle`.
+        unsettled: a Close, or a broken rule, that waits for `settle`.
         wants_tick: a deadline has changed: call `tick`.
         wants_eof: after writing `outgoing`, shut down our direction and go on reading; `tick` ends that.
         wants_close: after writing `outgoing`, close the transport.
@@ -138,7 +145,7 @@ class Protocol:
         self.state = State.OPEN
         self.close_sent: Close | None = None
         self.close_received: Close | None = None
-        self.unsettled: Close | ProtocolError | None = None
+        self.unsettled: Close | ProtocolError | Leaving | None = None
         self.wants_tick = True
         self.wants_eof = False
         self.wants_close = False
@@ -188,8 +195,9 @@ class Protocol:
         """What there is to do after something was decoded; the native half of a connection decodes by itself."""
         if self._answered:
             self._tell_answered()
-        if self._decoder.failure is not None and self.state < State.ENDING and self.unsettled is None:
-            self._unsettle(self._decoder.failure)
+        failure = self._decoder.failure
+        if failure is not None and self.state < State.ENDING and (self.unsettled is None or self.leaving):
+            self._unsettle(failure)
         if self._eof and self.unsettled is None and not self._decoder.behind and self.state is not State.CLOSED:
             self._closed(_Step.EOF)
 
@@ -209,6 +217,7 @@ class Protocol:
 
     def receive_eof(self) -> None:
         """The peer ended its direction of the transport."""
+        self._stay()
         if self.unsettled is not None or self._decoder.behind:
             self._eof = True  # the application may still answer the messages before it
         elif self.state is not State.CLOSED:
@@ -216,6 +225,7 @@ class Protocol:
 
     def lost(self, cause: BaseException | None = None) -> None:
         """The transport is gone in both directions; `cause` is the error, if it was one."""
+        self._stay()
         if self.state is not State.CLOSED:
             self.settle()
         if self.state is not State.CLOSED:
@@ -228,7 +238,10 @@ class Protocol:
 
         Nothing unsettled: nothing happens.
         """
-        unsettled, self.unsettled = self.unsettled, None
+        unsettled = self.unsettled
+        if isinstance(unsettled, Leaving):
+            return
+        self.unsettled = None
         if isinstance(unsettled, Close):
             self._enter(_Step.RECV_CLOSE)
             self.close_received = unsettled
@@ -242,7 +255,41 @@ class Protocol:
         if self._eof and self.state is not State.CLOSED:
             self._closed(_Step.EOF)
 
+    def leave(self, code: int, reason: str = "", patience: float = SETTLE_TIME) -> None:
+        """Start the closing handshake when the application has nothing under way: what came is answered first.
+
+        The adapter calls `left` as soon as that is so; `tick` does after `patience` seconds in any case. What the peer
+        does meanwhile, and `close` and `fail`, overtake it. Not open: nothing happens.
+
+        Raises:
+            ValueError: a code that may not be sent, or a reason of more than 123 octets.
+        """
+        close = Close(code, reason)
+        serialize_close(close)
+        if self.state is State.OPEN and self.unsettled is None:
+            self.unsettled = Leaving(close, patience)
+            self.wants_tick = True
+
+    @property
+    def leaving(self) -> bool:
+        """Whether `leave` waits for `left`."""
+        return type(self.unsettled) is Leaving
+
+    def left(self) -> None:
+        """The application has nothing under way, and wants more: close now, if `leave` was called."""
+        leaving = self.unsettled
+        if isinstance(leaving, Leaving):
+            self.unsettled = self._settle_due = None
+            self._received_first = False
+            self._queue_close(leaving.close)
+
+    def _stay(self) -> None:
+        """Something overtakes `leave`."""
+        if self.leaving:
+            self.unsettled = self._settle_due = None
+
     def _unsettle(self, what: Close | ProtocolError) -> None:
+        self._stay()
         self.unsettled = what
         self.wants_tick = True
         if self.state is State.CLOSE_SENT:
@@ -446,6 +493,7 @@ class Protocol:
         """
         close = Close(code, reason)
         serialize_close(close)
+        self._stay()
         self.settle()
         if self.state is State.OPEN:
             self._received_first = False
@@ -459,6 +507,7 @@ class Protocol:
         """
         close = Close(code, reason)
         serialize_close(close)
+        self._stay()
         self.settle()
         if self.state < State.ENDING:
             self._fail(close, cause)
@@ -512,9 +561,11 @@ class Protocol:
             self._pong_of = None
         if self.unsettled is not None:
             if self._settle_due is None:
-                self._settle_due = now + SETTLE_TIME
+                waiting = self.unsettled
+                self._settle_due = now + (waiting.patience if isinstance(waiting, Leaving) else SETTLE_TIME)
             if now < self._settle_due:
                 return self._settle_due
+            self.left()
             self.settle()
         if self.state is State.OPEN:
             return self._keepalive(now)

@@ -14,6 +14,7 @@ from ..typing import LoggerLike
 from .endpoint import Endpoint
 from .handshake import ServerHandshake
 from .options import Options
+from .slow import DEFAULT, SlowConsumers
 
 __all__ = ["HandlerRun", "Service"]
 
@@ -29,6 +30,7 @@ class Service:
     process_response: Callable[[Any, Any, Any], Any] | None = None
     select_subprotocol: Callable[[Any, Sequence[str]], str | None] | None = None
     server_header: str | None = None
+    slow_consumers: SlowConsumers = DEFAULT
 
     def __post_init__(self) -> None:
         if not callable(self.handler):

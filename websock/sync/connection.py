@@ -12,12 +12,13 @@ So a thread that reads never waits for one that writes: what it cannot write at 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Literal, Self, overload
 
-from ..core.broadcast import Broadcast, to_all
+from ..core.broadcast import Broadcast, place, to_all
 from ..core.endpoint import Endpoint, code_for, converted
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
@@ -48,7 +49,7 @@ class Connection(Endpoint):
     """
 
     __slots__ = (
-        "_changed", "_eof", "_id", "_inbox", "_looked", "_parts", "_parts_owner", "_protocol", "_reading",
+        "_busy", "_changed", "_eof", "_id", "_inbox", "_looked", "_parts", "_parts_owner", "_protocol", "_reading",
         "_receiving", "_shut", "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing",
         "local_address", "logger", "remote_address", "request", "response",
     )  # fmt: skip
@@ -58,6 +59,7 @@ class Connection(Endpoint):
         self._stream = stream
         self._tls = tls
         self._inbox = Inbox(None)
+        self._busy = False  # the program has a message, and has not come back for another
         self._state = threading.Lock()
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -146,6 +148,7 @@ class Connection(Endpoint):
 
     def _take_item(self) -> Any:
         with self._state:
+            self._busy = True
             item = self._inbox.take()
             if self._watchers:
                 self._changed.notify_all()
@@ -157,12 +160,14 @@ class Connection(Endpoint):
 
     def _available(self, deadline: float | None) -> None:
         """Pump until the inbox has something; the application is back, so what was unsettled acts now."""
+        self._busy = self._inbox.amid
         while not self._inbox:
             protocol = self._protocol
             if protocol.unsettled is not None:
                 with self._state:
                     protocol.settle()
                 self._flush()
+                self._leave_if_idle()
             if protocol.state >= State.ENDING:
                 raise protocol.closed()
             self._pump(deadline)
@@ -314,6 +319,38 @@ class Connection(Endpoint):
         with self._state:
             self._protocol.close(code, reason)
             self._protocol.tick(time.monotonic())
+        self._flush()
+
+    def _leave(self, code: int, reason: str, patience: float) -> None:
+        """Close when the program has nothing under way, after `patience` seconds in any case."""
+        if self.state is not State.OPEN:
+            return
+        with self._state:
+            self._protocol.leave(code, reason, patience)
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        """`_leave` was called: close, if the program has nothing under way and there is nothing for it either."""
+        protocol, inbox = self._protocol, self._inbox
+        if protocol.state is not State.OPEN or not protocol.leaving:
+            return
+        with self._state:
+            protocol.tick(time.monotonic())
+            if not (self._busy or inbox or self._parts_owner is not None or protocol.behind) and not self._has_unread():
+                protocol.left()
+                inbox.shut()
+        self._flush()
+
+    def _has_unread(self) -> bool:
+        """Whether the system has something that nobody read yet."""
+        return not self._shut and self._stream.wait(read=True, write=False, timeout=0)[0]
+
+    def _cut(self) -> None:
+        """End it now, without any Close; whoever is in a call gets `ConnectionClosed`."""
+        with self._state:
+            self._protocol.lost(ConnectionAbortedError("cut at the end of a drain"))
+            self._protocol.outgoing()
+        self._unsent = []
         self._flush()
 
     def fail(self, code: int, reason: str = "") -> None:
@@ -483,6 +520,31 @@ class Connection(Endpoint):
                 return False
         return False
 
+    def _catch_up(self) -> bool:
+        """Write what broadcasts have left here, as far as the peer takes it; whether that is all."""
+        while not self._shut and self.state is not State.CLOSED:
+            if self.state is not State.OPEN:
+                with self._state:
+                    self._protocol.tick(time.monotonic())  # it may be that nobody else sees how the time goes
+            if self._flush():
+                return False
+            with self._state:
+                if not self._backlog:
+                    return True
+                self._backlog.take().queue(self._protocol)
+        self._backlog = None
+        return True
+
+    def _waiting(self) -> int:
+        """Octets that wait to be written; ``_state`` is held."""
+        return self._protocol.queued + sum(map(len, self._unsent))
+
+    def _too_slow(self) -> None:
+        """``_state`` is held; the one who broadcasts writes the Close, and does not wait for it."""
+        self._protocol.outgoing()  # none of it was begun: what was is in _unsent
+        self._protocol.fail(CloseCode.TRY_AGAIN_LATER, "too slow")
+        self._protocol.tick(time.monotonic())
+
     def _pending(self) -> bool:
         """Whether something waits to be written."""
         return bool(self._unsent) or self._protocol.has_outgoing or (self._tls is not None and self._tls.has_outgoing)
@@ -573,7 +635,7 @@ class _Remainders:
                     return
             wait_writable([connection._stream for connection in connections], self._LOOK)
             for connection in connections:
-                if connection._shut or connection.state is State.CLOSED or not connection._flush():
+                if connection._catch_up():
                     with self._lock:
                         self._connections.discard(connection)
 
@@ -587,13 +649,17 @@ def broadcast(
     *,
     text: bool | None = None,
     compress: bool | None = None,
+    key: Hashable = None,
     raise_exceptions: bool = False,
 ) -> None:
     """Send one message to many connections, and wait for no slow peer.
 
-    It is encoded and compressed once for all connections of servers with the same settings.
+    It is encoded and compressed once for all connections of servers with the same settings. What a peer does not take
+    now is written in the background, as far as its connection's ``slow_consumers`` says; `key` says of what the message
+    is the news, for those who keep only the latest. Connections whose policy is to wait are waited for when all others
+    have it.
 
-    Connections that are not open are passed over. What a peer does not take now is written in the background.
+    Connections that are not open are passed over.
 
     Raises:
         TypeError: neither text nor bytes.
@@ -601,14 +667,19 @@ def broadcast(
         ExceptionGroup: with `raise_exceptions`, of what went wrong with single connections, after all had their turn;
             else that is logged.
     """
-    encoded = Broadcast(message, text, compress)
+    encoded = Broadcast(message, text, compress, key)
 
     def deliver(connection: Connection) -> None:
         if connection.state is not State.OPEN:
             return
         with connection._state:
-            encoded.queue(connection._protocol)
-        if connection._flush():
+            waiting = connection._waiting()
+            if not (waiting or connection._backlog) or place(connection, encoded, waiting):
+                encoded.queue(connection._protocol)
+        if connection._flush() or connection._backlog:
             _remainders.add(connection)
 
     to_all(connections, deliver, raise_exceptions=raise_exceptions)
+    for connection in encoded.waiting:
+        with contextlib.suppress(ConnectionClosed):
+            connection._written()

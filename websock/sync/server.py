@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
+from ..core import draining
+from ..core.draining import Drained, Plan, outcome_of
 from ..core.endpoint import default_logger, log_outcome
 from ..core.handshake import ServerHandshake
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
+from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
 from ..exceptions import InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
@@ -64,6 +67,7 @@ def serve(
     select_subprotocol: SelectSubprotocol | None = None,
     server_header: str | None = SERVER,
     create_connection: type[ServerConnection] = ServerConnection,
+    slow_consumers: SlowConsumers | SlowPolicy | str | None = None,
     logger: LoggerLike | None = None,
     reuse_port: bool = False,
     backlog: int = 1024,
@@ -91,6 +95,8 @@ def serve(
             NegotiationError.
         server_header: the Server header; None for none.
         create_connection: a subclass of `ServerConnection` to use.
+        slow_consumers: what is done with broadcasts that a peer does not take; default: over 4 MiB its connection is
+            closed with 1013.
         logger: default ``logging.getLogger("websock.server")``.
         reuse_port, backlog: of the listening sockets.
         options: the fields of `Options`: ``subprotocols``, ``max_size``, ``ping_interval``, ...
@@ -107,6 +113,7 @@ def serve(
         process_response=process_response,
         select_subprotocol=select_subprotocol,
         server_header=server_header,
+        slow_consumers=checked_policy(slow_consumers),
     )
     hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
     asked = SocketOptions(backlog=backlog, reuse_port=reuse_port or None)
@@ -134,7 +141,11 @@ def unix_serve(handler: Handler, path: str | os.PathLike[str], **options: Any) -
 
 
 class Server:
-    """A server: what `serve` gives. It listens from the beginning, and accepts in `serve_forever`."""
+    """A server: what `serve` gives. It listens from the beginning, and accepts in `serve_forever`.
+
+    Attributes:
+        draining: `drain` was called: handlers that push may want to end by themselves.
+    """
 
     def __init__(
         self,
@@ -151,6 +162,8 @@ class Server:
         self._lock = threading.RLock()  # a signal handler may call shutdown in the thread that accepts
         self._threads: dict[threading.Thread, _Session] = {}
         self._closing = False
+        self._farewell: tuple[int, str] = (CloseCode.GOING_AWAY, "")  # for those that are opening meanwhile
+        self.draining = False
         self._acceptor: threading.Thread | None = None  # who is in serve_forever
         self._stopped = threading.Event()  # nobody is in serve_forever
         self._stopped.set()
@@ -226,25 +239,88 @@ class Server:
         Args:
             close_connections: False lets the open ones end by themselves.
         """
-        with self._lock:
-            if self._closing:
-                return
-            self._closing = True
-            acceptor = self._acceptor
-        self._listener.close()
-        me = threading.current_thread()
-        if acceptor is not me:  # else we are in a signal handler, and it goes on when this returns
-            self._stopped.wait()
-        with self._lock:
-            sessions = list(self._threads.items())
+        if (sessions := self._stop_accepting(code, reason)) is None:
+            return
         for _, session in sessions:
             session.stop(close_connections, code, reason)
+        me = threading.current_thread()
         for thread, session in sessions:
             connection = session.connection
             if thread is not me and thread.is_alive():
                 if close_connections and connection is not None and connection.state is not State.CONNECTING:
                     connection.wait_closed()
                 thread.join()
+
+    def _stop_accepting(self, code: int, reason: str) -> list[tuple[threading.Thread, _Session]] | None:
+        """What there is to end, now that nothing more begins; None when somebody ends it already."""
+        with self._lock:
+            if self._closing:
+                return None
+            self._farewell = (code, reason)
+            self._closing = True
+            acceptor = self._acceptor
+        self._listener.close()
+        if acceptor is not threading.current_thread():  # else we are in a signal handler: it goes on when that returns
+            self._stopped.wait()
+        with self._lock:
+            return list(self._threads.items())
+
+    def drain(
+        self,
+        deadline: float = draining.DEADLINE,
+        *,
+        code: int = draining.CODE,
+        reason: str = "",
+        spread: float = 0,
+    ) -> Drained:
+        """Stop so that nothing that was accepted is lost, and wait until all is over; tell how each connection ended.
+
+        No connection is accepted any more; openings get 503. ``draining`` is true from now on. Each connection gets a
+        Close as soon as its handler has answered what came and waits for more; what comes after that is not given to
+        the handler, and the peer knows by the Close that it was not accepted. A handler that does not come back is
+        waited for half of the time. What is left at the deadline is cut; a handler that does not end then either is
+        left to itself, since nobody can end a thread.
+
+        Args:
+            deadline: seconds that all of it may take.
+            code, reason: of the Close; 1012 (service restart) lets clients come back, 1001 says that we go away.
+            spread: seconds over which the Closes are spread at random, so that not all clients come back at once.
+
+        Raises:
+            TypeError, ValueError: not numbers of seconds, or a Close that cannot be sent.
+            InvalidState: the server is closing already.
+        """
+        plan = Plan(deadline, code, reason, spread)
+        started = time.monotonic()
+        self.draining = True
+        if (sessions := self._stop_accepting(code, reason)) is None:
+            raise InvalidState("the server is closing already")
+        self.logger.info("server draining")
+        connections = []
+        refused = 0
+        for _, session in sessions:
+            if session.refuse():
+                refused += 1
+            elif session.connection is not None:
+                connections.append(session.connection)
+        times = plan.times(connections)
+        waiting = set(connections)
+        while waiting and (now := time.monotonic() - started) < deadline:
+            while times and times[-1][0] <= now:
+                times.pop()[1]._leave(plan.code, plan.reason, plan.patience)
+            waiting = {one for one in waiting if not one._shut}
+            for one in waiting:
+                one._leave_if_idle()
+            time.sleep(draining.STEP)
+        for one in waiting:
+            one._cut()
+        for thread, _ in sessions:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, started + deadline - time.monotonic()))
+        outcomes = {one: outcome_of(one, plan, one in waiting) for one in connections}
+        drained = Drained(outcomes, refused, time.monotonic() - started)
+        self.logger.info("server drained: %s", drained)
+        return drained
 
     def __enter__(self) -> Server:
         return self
@@ -266,12 +342,17 @@ class _Session:
         self._opened = False  # it was answered with 101
         self.connection: ServerConnection | None = None
 
-    def stop(self, close_connections: bool, code: int, reason: str) -> None:
-        """The server stops: start closing, or end the opening handshake. Does not wait."""
+    def refuse(self) -> bool:
+        """The server stops: end the opening handshake, unless it is over; the answer is 503."""
         with self._lock:
             if not self._opened:
-                self._stream.shutdown_read()  # the answer is 503
-                return
+                self._stream.shutdown_read()
+            return not self._opened
+
+    def stop(self, close_connections: bool, code: int, reason: str) -> None:
+        """The server stops: start closing, or end the opening handshake. Does not wait."""
+        if self.refuse():
+            return
         connection = self.connection
         if close_connections and connection is not None and connection.state is not State.CONNECTING:
             connection._start_close(code, reason)  # else `run` does
@@ -288,7 +369,7 @@ class _Session:
         if connection is None:
             return
         if server._closing:
-            connection._start_close(CloseCode.GOING_AWAY, "")
+            connection._start_close(*server._farewell)
         with HandlerRun(connection.logger) as run:
             server.service.handler(connection)
         connection.close(run.code)
@@ -334,6 +415,8 @@ class _Session:
         connection = self.connection = server.create_connection(server.logger, self._stream, self._wire.tls)
         connection.server = server
         connection.request = request
+        if server.service.slow_consumers is not DEFAULT:
+            connection.slow_consumers = server.service.slow_consumers
         steps = server.service.answer(handshake, connection)
         try:
             value = next(steps)

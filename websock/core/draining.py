@@ -1,0 +1,111 @@
+"""How the connections of a server that drains end, the same in every adapter."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import math
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from ..spec import CloseCode
+from .closing import Close, serialize_close
+from .endpoint import Endpoint
+from .protocol import State
+
+__all__ = ["Drained", "DrainOutcome", "Plan", "outcome_of"]
+
+PATIENCE: Final = 0.5  # part of the deadline after which a connection is closed though its handler is busy
+STEP: Final = 0.02  # seconds between two looks at connections that were not idle
+
+_C = TypeVar("_C", bound=Endpoint)
+
+
+class DrainOutcome(enum.Enum):
+    """How one connection of a server that drained ended."""
+
+    CLOSED = "closed"  # our Close was answered
+    ENDED = "ended"  # it ended by itself before that: the peer's Close, its handler, an error
+    UNANSWERED = "unanswered"  # our Close was sent; the connection ended without the peer's
+    CUT = "cut"  # it was cut at the deadline
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Drained:
+    """What ``drain`` returns.
+
+    Attributes:
+        outcomes: each connection that was open, and how it ended.
+        refused: opening handshakes that were under way and got 503.
+        seconds: how long it took.
+    """
+
+    outcomes: Mapping[Any, DrainOutcome]
+    refused: int
+    seconds: float
+
+    def count(self, outcome: DrainOutcome) -> int:
+        """How many connections ended so."""
+        return sum(one is outcome for one in self.outcomes.values())
+
+    def __str__(self) -> str:
+        counts = collections.Counter(one.value for one in self.outcomes.values())
+        told = ", ".join(f"{counts[one.value]} {one.value}" for one in DrainOutcome if counts[one.value])
+        return f"{len(self.outcomes)} connections in {self.seconds:.1f} s: {told or 'none'}; {self.refused} refused"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked of ``drain``, checked.
+
+    Raises:
+        TypeError, ValueError: `deadline` or `spread` is no number of seconds, or the Close cannot be sent.
+    """
+
+    deadline: float
+    code: int
+    reason: str
+    spread: float
+
+    def __post_init__(self) -> None:
+        for name in ("deadline", "spread"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise TypeError(f"{name} is a number of seconds, not {value!r}")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is a number of seconds from 0, not {value!r}")
+        if self.spread > self.deadline:
+            raise ValueError(f"spread ({self.spread} s) is longer than the deadline ({self.deadline} s)")
+        serialize_close(Close(self.code, self.reason))
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a connection whose handler is busy is closed all the same."""
+        return PATIENCE * (self.deadline - self.spread)
+
+    def times(self, connections: Iterable[_C]) -> list[tuple[float, _C]]:
+        """When to close each: at random within ``spread``, so that they don't all come back at once; last ones first,
+        for ``pop``."""
+        when = [(random.uniform(0, self.spread), connection) for connection in connections]  # noqa: S311 - no secret
+        when.sort(key=lambda pair: pair[0], reverse=True)
+        return when
+
+
+def outcome_of(connection: Endpoint, plan: Plan, cut: bool) -> DrainOutcome:
+    """How it ended; `cut`: we did not wait for more."""
+    if cut:
+        return DrainOutcome.CUT
+    protocol = connection._protocol
+    sent = protocol.close_sent
+    if sent is None or sent.code != plan.code or connection.state is not State.CLOSED:
+        return DrainOutcome.ENDED
+    if protocol.close_received is None:
+        return DrainOutcome.UNANSWERED
+    ours_first = not protocol.closed().rcvd_then_sent
+    return DrainOutcome.CLOSED if ours_first else DrainOutcome.ENDED
+
+
+DEADLINE: Final = 30.0
+CODE: Final = CloseCode.SERVICE_RESTART
