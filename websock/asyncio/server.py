@@ -17,7 +17,7 @@ from ..core.handshake import ServerHandshake
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
-from ..exceptions import InvalidHandshake, RequestTimeout, ServerClosing
+from ..exceptions import CloseCause, InvalidHandshake, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
 from ..net.asyncio import can_watch, transport_for
@@ -321,7 +321,7 @@ class Server:
         if close_connections:
             for connection in [*self._sessions.values(), *self._untended]:
                 if connection.state is not State.CONNECTING:
-                    connection._start_close(code, reason)
+                    connection._start_close(code, reason, CloseCause.DRAINED)
         while self._sessions or self._untended or self._openings:
             waiting: list[asyncio.Task[None] | asyncio.Future[None]] = [*self._sessions]
             waiting += [opening.ended for opening in self._openings]
@@ -515,7 +515,7 @@ class _Opening(asyncio.Protocol):
             server._untended.add(connection)
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
-            connection._start_close(CloseCode.GOING_AWAY, "")
+            connection._start_close(CloseCode.GOING_AWAY, "", CloseCause.DRAINED)
         if server.service.handler is not _nothing_to_do:  # last, since an eager task runs at once
             self._start(_handle(server.service.handler, connection), connection)
 
@@ -527,7 +527,7 @@ async def _handle(handler: Handler, connection: ServerConnection) -> None:
             await handler(connection)
         if not connection._lost:
             connection.server._untended.add(connection)  # there is nothing left for a task to do
-            connection._start_close(run.code, "")
+            connection._start_close(run.code, "", run.why)
     except asyncio.CancelledError:
         connection.transport.abort()
         raise
