@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .core.protocol import State
     from .datastructures import Headers, MultipleValuesError
     from .exceptions import (
+        CloseCause,
         ConcurrencyError,
         ConnectionClosed,
         ConnectionClosedError,
@@ -52,6 +53,7 @@ __getattr__, __dir__ = lazily(
         "core.protocol": ("State",),
         "datastructures": ("Headers", "MultipleValuesError"),
         "exceptions": (
+            "CloseCause",
             "ConcurrencyError",
             "ConnectionClosed",
             "ConnectionClosedError",
@@ -77,6 +79,7 @@ __all__ = [
     "SAME_ORIGIN",
     "ClientConnection",
     "Close",
+    "CloseCause",
     "CloseCode",
     "ConcurrencyError",
     "ConnectionClosed",

@@ -145,6 +145,16 @@ class Tending:
         connection = one.ref()
         if connection is None:
             return math.inf
+        try:
+            return self._step(one, connection, side)
+        except Exception:  # the others need this thread, and its program sees the same when it comes back
+            connection.logger.exception("tending a connection failed")
+            with self._lock:
+                self._open.discard(connection)
+                self._forget(id(connection))
+            return math.inf
+
+    def _step(self, one: _Tended, connection: Connection, side: bool) -> float:
         with self._serving:
             if connection._looked != one.looked or not connection._reading.acquire(blocking=False):
                 with self._lock:
@@ -182,24 +192,23 @@ class Tending:
         selector = self._selector
         if connection is None or connection not in self._open or selector is None or events == one.events:
             return
-        if not events:
-            selector.unregister(one.fd)
-        elif one.events:
+        key = selector.get_map().get(one.fd)
+        if key is not None and (not events or key.data is not one):
+            selector.unregister(one.fd)  # another's: of a connection that nobody closed, whose socket is gone
+            key = None
+        if key is not None:
             selector.modify(one.fd, events, one)
-        else:
-            try:
-                selector.register(one.fd, events, one)
-            except KeyError:  # of a connection that nobody closed, whose socket is gone
-                selector.unregister(one.fd)
-                selector.register(one.fd, events, one)
+        elif events:
+            selector.register(one.fd, events, one)
         one.events = events
 
     def _forget(self, number: int) -> None:
         """``_lock`` is held."""
         one = self._tended.pop(number, None)
-        if one is not None and one.events and self._selector is not None:
-            one.events = 0
-            self._selector.unregister(one.fd)
+        if one is not None and self._selector is not None:
+            key = self._selector.get_map().get(one.fd)
+            if key is not None and key.data is one:
+                self._selector.unregister(one.fd)
 
     # Forks.
 
