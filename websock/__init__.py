@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .core.slow import SlowConsumers, SlowPolicy
     from .datastructures import Headers, MultipleValuesError
     from .exceptions import (
+        CloseCause,
         ConcurrencyError,
         ConnectionClosed,
         ConnectionClosedError,
@@ -56,6 +57,7 @@ __getattr__, __dir__ = lazily(
         "core.slow": ("SlowConsumers", "SlowPolicy"),
         "datastructures": ("Headers", "MultipleValuesError"),
         "exceptions": (
+            "CloseCause",
             "ConcurrencyError",
             "ConnectionClosed",
             "ConnectionClosedError",
@@ -81,6 +83,7 @@ __all__ = [
     "SAME_ORIGIN",
     "ClientConnection",
     "Close",
+    "CloseCause",
     "CloseCode",
     "ConcurrencyError",
     "ConnectionClosed",

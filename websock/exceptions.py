@@ -3,7 +3,7 @@
 ::
 
     WebSocketException
-    +-- ConnectionClosed                the connection is over: .rcvd, .sent, .rcvd_then_sent
+    +-- ConnectionClosed                the connection is over: .rcvd, .sent, .rcvd_then_sent, and why: .cause
     |   +-- ConnectionClosedOK          both sides said goodbye with 1000, 1001 or no code
     |   +-- ConnectionClosedError       anything else; __cause__ is the reason where there is one
     +-- InvalidURI                      you: an address that is not a WebSocket address
@@ -36,13 +36,15 @@ Wrong arguments are ``TypeError`` and ``ValueError``; what the network does is `
 
 from __future__ import annotations
 
-from typing import ClassVar
+import enum
+from typing import ClassVar, Literal
 
 from .frames import Close
 from .http11 import Response
 from .spec import CloseCode
 
 __all__ = [
+    "CloseCause",
     "ConcurrencyError",
     "ConnectionClosed",
     "ConnectionClosedError",
@@ -87,6 +89,27 @@ class WebSocketException(Exception):
     """Base of all exceptions that websock defines."""
 
 
+class CloseCause(enum.Enum):
+    """Why a connection ended: `ConnectionClosed.cause`. The value is what it says in words.
+
+    Where two fit, the one that came first counts, but for a closing handshake that we began and that did not come to
+    its end: then it is what ended that.
+    """
+
+    PEER_CLOSED = "closed by the peer"  # its Close came first (RFC 6455 section 7.1.2), whatever the code
+    WE_CLOSED = "closed by us"  # ``close()``, ``fail()``, or the program aborted the transport
+    PEER_SILENT = "peer silent"  # keepalive: no octet came after a ping that had left
+    WRITE_STUCK = "network write stuck"  # keepalive: no octet came, and the system took none of those that wait
+    PEER_BROKE_RULE = "the peer broke a rule"  # of RFC 6455 or of an extension: 1002, 1007
+    CLOSE_TIMEOUT = "no answer to our close"  # within ``close_timeout``
+    CONNECTION_LOST = "connection lost"  # reset, or another error of the system or of TLS: ``os_error``
+    ENDED_WITHOUT_CLOSE = "ended without a close frame"  # the peer ended the TCP or TLS stream
+    HANDLER_FAILED = "our program failed"  # handler, callback, an iterable that was being sent, an extension: 1011
+    OVER_LIMIT = "over a limit of ours"  # 1008, 1009
+    SLOW_CONSUMER = "the peer took too long to read"  # 1013
+    DRAINED = "our server stops"  # 1001, 1012
+
+
 class ConnectionClosed(WebSocketException):
     """The connection is closed: nothing more is received and nothing more can be sent.
 
@@ -94,6 +117,13 @@ class ConnectionClosed(WebSocketException):
         rcvd: the Close frame that came from the peer, or None.
         sent: the Close frame that we sent, or None.
         rcvd_then_sent: True when the peer closed first, False when we did, None unless both frames passed.
+        cause: why it ended.
+        began: who sent the first Close frame, "peer" or "we"; None when there was none.
+        os_error: what the system or TLS reported, or None.
+        last_activity: seconds between the last octet from the peer and the end; None when that is not known.
+        unsent: octets that waited to be sent and that the system never took.
+        stalled: seconds that nothing came (`CloseCause.PEER_SILENT`) or left (`CloseCause.WRITE_STUCK`), else None.
+        detail: what happened, in words, as far as the Close frames do not tell it.
     """
 
     def __init__(self, rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None = None) -> None:
@@ -103,6 +133,18 @@ class ConnectionClosed(WebSocketException):
         self.rcvd = rcvd
         self.sent = sent
         self.rcvd_then_sent = rcvd_then_sent
+        # As far as the frames tell; a connection knows more.
+        self.cause = CloseCause.ENDED_WITHOUT_CLOSE
+        self.began: Literal["peer", "we"] | None = None
+        if rcvd is not None and rcvd_then_sent is not False:
+            self.cause, self.began = CloseCause.PEER_CLOSED, "peer"
+        elif sent is not None:
+            self.cause, self.began = CloseCause.WE_CLOSED, "we"
+        self.os_error: OSError | None = None
+        self.last_activity: float | None = None
+        self.unsent = 0
+        self.stalled: float | None = None
+        self.detail = ""
 
     def __str__(self) -> str:
         if self.rcvd is None and self.sent is None:
@@ -115,7 +157,9 @@ class ConnectionClosed(WebSocketException):
             text = f"received {self.rcvd}; then sent {self.sent}"
         else:
             text = f"sent {self.sent}; then received {self.rcvd}"
-        return f"{text}: {self.__cause__}" if self.__cause__ is not None and str(self.__cause__) else text
+        # A detail travels to other processes, and __cause__ does not.
+        why = self.detail or ("" if self.__cause__ is None else str(self.__cause__))
+        return f"{text}: {why}" if why else text
 
     @property
     def code(self) -> int:
@@ -248,10 +292,12 @@ class NegotiationError(InvalidHandshake):
 class ProtocolError(WebSocketException):
     """The peer broke a rule of RFC 6455; the connection is failed with ``.code``.
 
-    Every rule has a class of its own, with ``section``, the place in RFC 6455 where it stands.
+    Every rule has a class of its own, with ``section``, the place in RFC 6455 where it stands, and ``cause``, the
+    `CloseCause` of a connection that ends by it.
     """
 
     code: int = CloseCode.PROTOCOL_ERROR
+    cause: CloseCause = CloseCause.PEER_BROKE_RULE
     section: ClassVar[str] = ""
     text: ClassVar[str] = "protocol error"
 
@@ -358,6 +404,7 @@ class TooManyFragments(ProtocolError):
     """A message in more fragments than the limit."""
 
     code = CloseCode.POLICY_VIOLATION
+    cause = CloseCause.OVER_LIMIT
     section = "10.4"
     text = "too many fragments"
 
@@ -366,13 +413,34 @@ class PayloadTooBig(ProtocolError):
     """A message of more bytes than ``max_size``."""
 
     code = CloseCode.MESSAGE_TOO_BIG
+    cause = CloseCause.OVER_LIMIT
     section = "10.4"
     text = "message too big"
 
 
 class KeepaliveTimeout(ProtocolError):
-    """Nothing came from the peer for ``ping_timeout`` seconds after a keepalive ping."""
+    """Nothing came from the peer for ``ping_timeout`` seconds after a keepalive ping, or the ping could not leave.
+
+    Attributes:
+        cause: `CloseCause.PEER_SILENT` or `CloseCause.WRITE_STUCK`.
+        stalled: for how many seconds, or None.
+    """
 
     code = CloseCode.INTERNAL_ERROR
+    cause = CloseCause.PEER_SILENT
     section = "5.5.2"
     text = "keepalive ping timeout"
+
+    def __init__(
+        self,
+        text: str | None = None,
+        *,
+        code: int | None = None,
+        cause: CloseCause = CloseCause.PEER_SILENT,
+        stalled: float | None = None,
+    ) -> None:
+        if text is None and stalled is not None:
+            text = f"{cause.value} for {stalled:.1f} s"
+        super().__init__(text, code=code)
+        self.cause = cause
+        self.stalled = stalled

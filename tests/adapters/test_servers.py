@@ -559,7 +559,8 @@ def test_fuzzed_requests(bench: Any, name: str, logs: Any) -> None:
             except ConnectionError:
                 answer = b"reset"
             assert re.match(rb"HTTP/1.1 (101|400|403|405|426|431)|$", answer), (bytes(data), answer)
-        assert len(logs.loud()) <= 1
+        # One of this connection, and perhaps the end of the one before.
+        assert len(logs.loud()) <= 2
         assert not logs.tracebacks()
     check_serves(bench, name, where)
 

@@ -72,7 +72,7 @@ EXAMPLES: list[Exception] = [
 
 
 def test_all_names_are_public() -> None:
-    assert sorted(exceptions.__all__) == sorted(kind.__name__ for kind in ALL)
+    assert sorted(exceptions.__all__) == sorted(["CloseCause", *(kind.__name__ for kind in ALL)])
     assert all(issubclass(kind, WebSocketException) for kind in ALL)
     assert all(kind.__doc__ for kind in ALL)
 

@@ -68,8 +68,8 @@ def test_a_silent_peer(server: bool, interval: float, timeout: float | None) -> 
     else:
         assert state_of(protocol) is State.OPEN
         assert protocol.tick(died - 0.01) == died and state_of(protocol) is State.OPEN
-        protocol.tick(died)
-        assert state_of(protocol) is State.ENDING
+        assert protocol.tick(died) is None
+        assert state_of(protocol) is State.CLOSED
 
 
 def test_the_moment_of_the_keepalive_timeout() -> None:
@@ -78,12 +78,11 @@ def test_the_moment_of_the_keepalive_timeout() -> None:
     assert protocol.tick(T + 19.999) == T + 20 and not protocol.has_outgoing
     assert protocol.tick(T + 20) == T + 25 and len(pings(protocol)) == 1
     assert protocol.tick(T + 24.999) == T + 25 and not protocol.has_outgoing
-    due = protocol.tick(T + 25)
+    assert protocol.tick(T + 25) is None
     result = outcome(CODECS[0], [b"".join(protocol.outgoing())], masked=False)
     assert [(opcode, payload[:2]) for opcode, payload in result.controls] == [(CLOSE, b"\x03\xf3")]
-    assert state_of(protocol) is State.ENDING and protocol.wants_eof and not protocol.wants_close
-    assert due == T + 25 + LINGER_TIME
-    assert protocol.tick(due) is None and protocol.wants_close and state_of(protocol) is State.CLOSED
+    # Nothing is waited for: neither for the peer to read our Close nor for close_timeout.
+    assert state_of(protocol) is State.CLOSED and protocol.wants_close and protocol.timed_out
 
 
 @pytest.mark.parametrize(
@@ -111,7 +110,7 @@ def test_life_before_the_ping_does_not_answer_it() -> None:
     protocol.tick(T + 20)
     assert len(pings(protocol)) == 1
     protocol.tick(T + 40)
-    assert state_of(protocol) is State.ENDING
+    assert state_of(protocol) is State.CLOSED
 
 
 @pytest.mark.parametrize(("interval", "timeout"), [(20, 20), (20, 5), (20, 60), (20, None)])
@@ -176,7 +175,7 @@ def test_a_pause_is_not_held_against_the_peer() -> None:
     assert state_of(protocol) is State.OPEN and due == pytest.approx(T + 1004)  # of 5 seconds one was over
     assert due is not None
     protocol.tick(due)
-    assert state_of(protocol) is State.ENDING
+    assert state_of(protocol) is State.CLOSED
 
 
 def test_life_after_a_pause() -> None:

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #endif
 
 enum { CORK = 65536, LARGE = 16384, DIRECT = 32768, SPENT_LEAST = 1 << 17, SPENT_MOST = 1 << 22 };
@@ -18,7 +19,7 @@ PyObject *pump_converted, *pump_closed_ok;
 static struct {
     Py_ssize_t state, out, part_opcode, pipeline, wants_tick, wants_eof, wants_close, unsettled, heard, eof, masks;
 } at;
-static struct { Py_ssize_t closing, pending, paused; } of; /* the transport's */
+static struct { Py_ssize_t closing, pending, paused, unsent; } of; /* the transport's */
 static const char *const name_texts[NAMES] = {
     "_pause_reading", "_catch_up", "_read_on_if_low", "_come_back", "_ask_turn", "_flush_rest", "_send_slow",
     "_refuse_receiver", "_callback_failed", "_decoded", "settle", "write", "writelines", "queue", "at_eof", "broken",
@@ -58,6 +59,23 @@ static PyObject *taken_exception(void) {
 }
 
 /* Writing. */
+
+/* The clock of time.monotonic(), a few milliseconds late where that is cheaper; 0 where C has no such clock. */
+static double monotonic(void) {
+#ifdef _WIN32
+    return 0;
+#else
+    struct timespec now;
+#if defined(CLOCK_MONOTONIC_COARSE)
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+#elif defined(CLOCK_UPTIME_RAW) /* macOS */
+    clock_gettime(CLOCK_UPTIME_RAW, &now);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &now);
+#endif
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#endif
+}
 
 /* Whether the transport is one of ours on a plain socket, which may be written to past it. */
 static int is_direct(Pump *self) {
@@ -115,7 +133,9 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size, Py
             done = (size_t)sent_now;
             method = QUEUE; /* it is full now */
         } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-            result = broken(self); /* the system tells a reset once */
+            PyObject *unsent = PyLong_FromSize_t(size + more_size);
+            if (unsent != NULL) Py_XSETREF(ITS(self->transport, unsent), unsent);
+            result = unsent == NULL ? -1 : broken(self); /* the system tells a reset once */
             PyMem_Free(out);
             return result;
         }
@@ -373,6 +393,7 @@ static int received(Pump *self, Py_ssize_t size) {
         return -1;
     }
     Py_SETREF(FIELD(self, heard), Py_NewRef(Py_True));
+    self->heard_at = monotonic();
     int result;
     if (direct != NULL && decoder_expects(decoder, lent, direct, size)) {
         Py_CLEAR(lent);
@@ -601,6 +622,7 @@ static int pump_traverse(Pump *self, visitproc visit, void *arg) {
     Py_VISIT(self->pongs);
     Py_VISIT(self->on_message);
     Py_VISIT(self->lost_by);
+    Py_VISIT(self->side);
     Py_VISIT(self->shared);
     Py_VISIT(self->inbox);
     Py_VISIT(self->waiter);
@@ -623,6 +645,7 @@ static int pump_clear(Pump *self) {
     Py_CLEAR(self->pongs);
     Py_CLEAR(self->on_message);
     Py_CLEAR(self->lost_by);
+    Py_CLEAR(self->side);
     Py_CLEAR(self->collected);
     Py_CLEAR(self->lent);
     self->direct = NULL;
@@ -686,6 +709,7 @@ static PyMemberDef pump_members[] = {
     OBJECT("transport", transport), OBJECT("_loop", loop), OBJECT("_turn", turn), OBJECT("_decoding", decoding),
     OBJECT("_timer", timer), OBJECT("_drained", drained), OBJECT("_closed", closed), OBJECT("_pongs", pongs),
     OBJECT("_on_message", on_message), OBJECT("_lost_by", lost_by),
+    OBJECT("_side", side), {"_heard_at", T_DOUBLE, offsetof(Pump, heard_at), 0, NULL},
     {"_waiter", T_OBJECT, offsetof(Pump, waiter), READONLY, NULL},
     {"_shared", T_OBJECT, offsetof(Pump, shared), READONLY, NULL},
     {"_fd", T_INT, offsetof(Pump, fd), 0, NULL},
@@ -753,7 +777,7 @@ PyObject *py_bind_pump(PyObject *Py_UNUSED(module), PyObject *args) {
         || slot(protocol, "_eof", &at.eof) < 0
         || slot(protocol, "masks", &at.masks) < 0
         || slot(transport, "_closing", &of.closing) < 0 || slot(transport, "_pending", &of.pending) < 0
-        || slot(transport, "_paused", &of.paused) < 0)
+        || slot(transport, "_paused", &of.paused) < 0 || slot(transport, "unsent", &of.unsent) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

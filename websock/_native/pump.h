@@ -17,6 +17,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *id, *logger, *request, *response, *protocol;
     PyObject *transport, *loop, *turn, *decoding, *timer, *drained, *closed, *pongs, *on_message, *lost_by;
+    PyObject *side;
     Shared *shared;
     Queue *inbox;
     Waiter *waiter;
@@ -26,6 +27,7 @@ typedef struct {
     PyObject *lent;         /* keeps alive what `direct` points to */
     PyObject *collected;    /* what a read brought, when the inbox must look at it */
     size_t out_size, out_capacity, lent_size;
+    double heard_at; /* when the last octet came, as time.monotonic() counts */
     int fd, burst;
     char corked, reading_paused, writing_paused, parts, lost, dropping;
 } Pump;

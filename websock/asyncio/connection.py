@@ -11,23 +11,23 @@ import collections
 import contextlib
 import functools
 import inspect
-import logging
 import socket
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from typing import Any, Self
 
 from ..core.broadcast import Broadcast, place, to_all
-from ..core.endpoint import NOT_OPEN, Endpoint, code_for, converted
+from ..core.endpoint import NOT_OPEN, Endpoint, code_for, converted, log_end, log_stall
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, Protocol, State
-from ..exceptions import ConcurrencyError, ConnectionClosed
+from ..exceptions import CloseCause, ConcurrencyError, ConnectionClosed
 from ..net.asyncio import SocketTransport
 from ..spec import CloseCode
 from ..typing import Buffer, Data, LoggerLike
 from .pump import Pump
 from .sending import Sending
 from .shared import READ_SIZE, SENT, shared_of
+from .side import SideReads
 
 __all__ = ["Connection", "broadcast"]
 
@@ -62,6 +62,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         self._fd = transport.fileno() if isinstance(transport, SocketTransport) else -1
         transport.set_write_buffer_limits(high=options.write_limit)
         transport.set_protocol(self)
+        self._heard_at = time.monotonic()
         self._tick()
         # It waits in the one read buffer, as what comes from the transport does.
         for start in range(0, len(leftover), READ_SIZE):
@@ -82,7 +83,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         protocol = self._protocol
         messages = protocol.receive(b"")
         if self._lost and not protocol.behind:
-            protocol.lost(self._lost_by)
+            self._tell_lost()
         if messages:
             self._received(messages, 0)
         elif protocol.unsettled is not None and not self._inbox:
@@ -110,7 +111,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
     def _callback_failed(self, error: Exception) -> None:
         """As for a handler that raises: one traceback, and the connection is closed with 1011."""
         self.logger.error("on_message failed", exc_info=error)
-        self._start_close(CloseCode.INTERNAL_ERROR, "")
+        self._start_close(CloseCode.INTERNAL_ERROR, "", CloseCause.HANDLER_FAILED)
 
     def _take_turn(self) -> None:
         self._resume()
@@ -125,11 +126,15 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         return self.transport.can_write_eof() and not self._protocol.wants_close
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._note_unsent()
         self._lost = True
         self._shared.last = None
         self._lost_by = exc
         if not self._protocol.behind or self._protocol.state is not _OPEN:
-            self._protocol.lost(exc)  # else when all is decoded, which is when the application has room for it
+            self._tell_lost()  # else when all is decoded, which is when the application has room for it
+        if self._side is not None:
+            self._side.cancel()
+            self._side = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -149,10 +154,26 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
             if not ended.done():
                 ended.set_result(None)
         self._closed = None
-        if self.logger.isEnabledFor(logging.DEBUG):
-            self.logger.debug("connection closed: %s", self._why_closed())
+        log_end(self.logger, self.remote_address, self._why_closed())
+
+    def _tell_lost(self) -> None:
+        # Without an error it is us who ended it: the peer's end is told before.
+        self._protocol.lost(self._lost_by, by_us=self._lost_by is None)
+
+    def _note_unsent(self) -> None:
+        """What the system has not taken now, it never will."""
+        transport = self.transport
+        left = transport.unsent if isinstance(transport, SocketTransport) else 0
+        left = (left or transport.get_write_buffer_size()) + self._protocol.unsent
+        self._protocol.ending.unsent = max(self._protocol.ending.unsent, left)
 
     def _why_closed(self) -> ConnectionClosed:
+        ending = self._protocol.ending
+        ending.heard_at = self._heard_at or None
+        if ending.ended_at is None and self._protocol.state >= _ENDING:
+            ending.ended_at = time.monotonic()
+        if self._protocol.state is State.CLOSED and not self._lost:
+            self._note_unsent()
         error = self._protocol.closed()
         if self._lost and error.__cause__ is None and error.rcvd is None:
             error.__cause__ = self._lost_by
@@ -160,9 +181,11 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._protocol.writing_paused = True
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._protocol.writing_paused = False
         self._flush()
         while self._backlog and not self._writing_paused and self._protocol.state is _OPEN:
             self._backlog.take().queue(self._protocol)
@@ -209,6 +232,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
     def _abort_later(self, now: bool) -> None:
         """Closing waits for what is not written; a peer that does not read must not hold it for ever."""
         if now:
+            self._note_unsent()
             self.transport.abort()
         elif self._timer is None:
             self._timer = self._loop.call_later(LINGER_TIME, self.transport.abort)
@@ -217,7 +241,14 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         now = time.monotonic()  # the loop's own clock may count milliseconds
-        due = self._protocol.tick(now)
+        protocol, transport = self._protocol, self.transport
+        waiting, heard_at = transport.get_write_buffer_size(), self._heard_at or None
+        if isinstance(transport, SocketTransport):
+            due = protocol.tick(now, waiting=waiting, taken=transport.taken, moved=transport.moved, heard_at=heard_at)
+        else:
+            due = protocol.tick(now, waiting=waiting, heard_at=heard_at)
+        if (stall := protocol.take_stall()) is not None:
+            log_stall(self.logger, self.remote_address, stall, "event loop busy")
         self._timer = None if due is None else self._loop.call_later(max(0.0, due - now), self._timeout)
 
     def _timeout(self) -> None:
@@ -230,9 +261,14 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
     def _pause_reading(self) -> None:
         if not self._reading_paused:
             self._reading_paused = True
-            self._protocol.pause(time.monotonic())
+            now = time.monotonic()
+            self._protocol.pause(now)
             if not self._lost:
                 self.transport.pause_reading()
+                if self._fd >= 0:
+                    if self._side is None:
+                        self._side = SideReads(self, self._loop)
+                    self._side.paused(now)
 
     def _resume_reading(self) -> None:
         self._reading_paused = False
@@ -240,6 +276,18 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         if not self._lost:
             self.transport.resume_reading()
             self._tick()
+
+    def _read_aside(self, limit: int) -> int:
+        """Read `limit` octets at most although reading is paused, see `SideReads`; how many came."""
+        protocol, transport = self._protocol, self.transport
+        if protocol.behind or protocol.unsettled is not None or not self._inbox.takes_aside:
+            return 0
+        assert isinstance(transport, SocketTransport)  # noqa: S101 - for the type checker
+        size = transport.read_aside(limit)
+        if size and not self._lost:
+            self._tick()
+            self._flush()
+        return size
 
     # Receiving.
 
@@ -263,7 +311,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
             if not self._corked:
                 self._flush()
         if protocol.state >= _ENDING:
-            raise protocol.closed()
+            raise self._why_closed()
 
     def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
         """The next message in parts, as they come: an asynchronous iterator of ``str`` or ``bytes``.
@@ -323,7 +371,8 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
             raise
         except BaseException as error:
             if begun:
-                protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error)
+                why = CloseCause.HANDLER_FAILED
+                protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error, why=why)
                 self._flush()
             raise
         finally:
@@ -339,7 +388,9 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
 
     def _too_slow(self) -> None:
         self._protocol.outgoing()  # none of it was begun: what was, has the transport
-        self.fail(CloseCode.TRY_AGAIN_LATER, "too slow")
+        self._protocol.fail(CloseCode.TRY_AGAIN_LATER, "too slow", why=CloseCause.SLOW_CONSUMER)
+        self._flush()
+        self._waiter_if_ended()
 
     async def _writable(self) -> None:
         if self._drained is None:
@@ -396,10 +447,10 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         self._start_close(code, reason)
         await self.wait_closed()
 
-    def _start_close(self, code: int, reason: str) -> None:
-        self._protocol.close(code, reason)
+    def _start_close(self, code: int, reason: str, why: CloseCause | None = None) -> None:
+        self._protocol.close(code, reason, why=why)
         if self._lost:
-            self._protocol.lost(self._lost_by)  # the rest of what came is not wanted
+            self._tell_lost()  # the rest of what came is not wanted
         self._flush()
         self._waiter_if_ended()
 
@@ -468,7 +519,10 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        await self.close(code_for(kind))
+        code = code_for(kind)
+        if code == CloseCode.INTERNAL_ERROR:
+            self._start_close(code, "", CloseCause.HANDLER_FAILED)
+        await self.close(code)
 
     @property
     def local_address(self) -> Any:

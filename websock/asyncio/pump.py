@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import time
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -27,6 +28,7 @@ from ..net.asyncio.waiter import Waiter
 from ..typing import Buffer, Data, LoggerLike
 from .sending import Sending
 from .shared import SENT, Shared
+from .side import SideReads
 
 __all__ = ["Pump", "PurePump"]
 
@@ -40,9 +42,9 @@ class PurePump:
     """See above. Its fields are those of the whole connection, since a C type must have them all."""
 
     __slots__ = (
-        "_burst", "_closed", "_corked", "_decoding", "_drained", "_fd", "_id", "_inbox", "_loop", "_lost", "_lost_by",
-        "_on_message", "_parts", "_pongs", "_protocol", "_reading_paused", "_shared", "_timer", "_turn",
-        "_waiter", "_writing_paused", "logger", "request", "response", "transport",
+        "_burst", "_closed", "_corked", "_decoding", "_drained", "_fd", "_heard_at", "_id", "_inbox", "_loop",
+        "_lost", "_lost_by", "_on_message", "_parts", "_pongs", "_protocol", "_reading_paused", "_shared", "_side",
+        "_timer", "_turn", "_waiter", "_writing_paused", "logger", "request", "response", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -67,10 +69,12 @@ class PurePump:
         self._parts = False  # a message is being sent in parts
         self._lost = False
         self._lost_by: Exception | None = None
+        self._heard_at = 0.0  # when the last octet came
         self._fd = -1  # of the socket, if the transport is one of ours; the native twin reads and writes by itself
         self._turn: asyncio.Handle | None = None
         self._decoding: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._side: SideReads | None = None
         self._drained: collections.deque[asyncio.Future[None]] | None = None
         self._closed: list[asyncio.Future[None]] | None = None  # of those who wait for the end
         self._pongs: set[asyncio.Future[float]] | None = None
@@ -100,6 +104,7 @@ class PurePump:
     def buffer_updated(self, nbytes: int) -> None:
         protocol = self._protocol
         shared = self._shared
+        self._heard_at = time.monotonic()
         messages = protocol.receive(shared.view[:nbytes])
         if messages:
             self._received(messages, nbytes)

@@ -20,7 +20,7 @@ from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
-from ..exceptions import InvalidHandshake, InvalidState, RequestTimeout, ServerClosing
+from ..exceptions import CloseCause, InvalidHandshake, InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
 from ..net.asyncio import can_watch, transport_for
@@ -387,7 +387,7 @@ class Server:
         if close_connections:
             for connection in [*self._sessions.values(), *self._untended]:
                 if connection.state is not State.CONNECTING:
-                    connection._start_close(code, reason)
+                    connection._start_close(code, reason, CloseCause.DRAINED)
         await self._wait_ended()
 
     async def _stop_accepting(self) -> None:
@@ -605,7 +605,7 @@ class _Opening(asyncio.Protocol):
             server._untended.add(connection)
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
-            connection._start_close(*server._farewell)
+            connection._start_close(*server._farewell, CloseCause.DRAINED)
         if server.service.handler is not _nothing_to_do:  # last, since an eager task runs at once
             self._start(_handle(server.service.handler, connection), connection)
 
@@ -617,7 +617,7 @@ async def _handle(handler: Handler, connection: ServerConnection) -> None:
             await handler(connection)
         if not connection._lost:
             connection.server._untended.add(connection)  # there is nothing left for a task to do
-            connection._start_close(run.code, "")
+            connection._start_close(run.code, "", run.why)
     except asyncio.CancelledError:
         connection.transport.abort()
         raise

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from ..exceptions import ConnectionClosed, InvalidState
+from ..exceptions import CloseCause, ConnectionClosed, InvalidState
 from ..http11 import Request, Response, make_response
 from ..spec import CloseCode
 from ..typing import Data, LoggerLike
 from .extensions import Transform
+from .keepalive import Stall
 from .protocol import Protocol, State
 from .slow import DEFAULT, Backlog, SlowConsumers
 
@@ -111,7 +112,11 @@ class Endpoint:
     @property
     def close_exc(self) -> ConnectionClosed | None:
         """What ``recv`` and ``send`` raise now; None before the connection ended."""
-        return None if self.state < State.ENDING else self._protocol.closed()
+        return None if self.state < State.ENDING else self._why_closed()
+
+    def _why_closed(self) -> ConnectionClosed:
+        """What the protocol knows of the end; the adapters add what they know."""
+        return self._protocol.closed()
 
     def respond(self, status: int, text: str) -> Response:
         """A plain text response, for ``process_request`` and ``process_response`` to return as it is or changed."""
@@ -142,6 +147,35 @@ def log_outcome(logger: LoggerLike, response: Response | None, failure: BaseExce
         logger.info("connection from %s rejected (%d): %.200s", peer, response.status_code, text)
     else:
         logger.info("connection from %s answered (%d)", peer, response.status_code)
+
+
+# We gave the connection up: that is worth a line.
+_GIVEN_UP: Final = frozenset(
+    {
+        CloseCause.PEER_SILENT,
+        CloseCause.WRITE_STUCK,
+        CloseCause.PEER_BROKE_RULE,
+        CloseCause.CLOSE_TIMEOUT,
+        CloseCause.OVER_LIMIT,
+        CloseCause.SLOW_CONSUMER,
+    }
+)
+
+
+def log_end(logger: LoggerLike, peer: object, error: ConnectionClosed) -> None:
+    """One line for the end of a connection; one that we gave up is news, others are not."""
+    if error.cause in _GIVEN_UP:
+        # The text quotes what the peer said: no control characters.
+        text = str(error).encode("unicode_escape").decode()
+        logger.info("connection with %s given up: %s, %s", peer, error.cause.name, text)
+    else:
+        logger.debug("connection closed: %s", error)
+
+
+def log_stall(logger: LoggerLike, peer: object, stall: Stall, busy: str) -> None:
+    """One line for a stall of ours, for which the peer had more time; `busy` says what was, if it was not the queue."""
+    why = "handler busy, queue full" if stall.paused else busy
+    logger.warning("connection with %s kept: we stalled for %.1f s (%s)", peer, stall.seconds, why)
 
 
 def default_logger(name: str) -> logging.Logger:

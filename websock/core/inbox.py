@@ -15,6 +15,11 @@ __all__ = ["Inbox"]
 
 BACKLOG: Final = 2**22  # received octets that may wait, whatever the number of messages
 
+# While the inbox is full and reading is paused, the peer's pings are answered all the same, within these bounds.
+SIDE_TIME: Final = 1.0  # seconds of pause before the first side read, and between two
+SIDE_READ: Final = 2**16  # octets of one
+SIDE_BUDGET: Final = 2**18  # octets of all in one pause
+
 
 class Inbox(Queue):
     """A queue of messages, and of `Fragment` parts while one is streamed.
@@ -64,6 +69,11 @@ class Inbox(Queue):
     def overfull(self) -> bool:
         """What comes now has to be dropped: reading cannot pause, since we wait for the peer's Close."""
         return bool(self) and self.octets > BACKLOG
+
+    @property
+    def takes_aside(self) -> bool:
+        """Whether a side read may add to it, although it is full."""
+        return self.octets <= BACKLOG
 
     @property
     def low(self) -> bool:

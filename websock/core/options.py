@@ -66,7 +66,7 @@ class Options:
         max_header_size: bytes of the peer's HTTP head.
         open_timeout: seconds for everything before the connection is open, counted from the TCP connection.
         ping_interval: seconds between keepalive pings; None for none.
-        ping_timeout: seconds without a byte from the peer after a keepalive ping; None to wait for ever.
+        ping_timeout: seconds without a byte from the peer after a keepalive ping has left; None to wait for ever.
         close_timeout: seconds that closing may take once our Close is sent; None to wait for ever.
 
     Raises:

@@ -17,20 +17,15 @@ import os
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from ..exceptions import (
-    ConcurrencyError,
-    ConnectionClosed,
-    ConnectionClosedError,
-    ConnectionClosedOK,
-    KeepaliveTimeout,
-    ProtocolError,
-)
+from ..exceptions import CloseCause, ConcurrencyError, ConnectionClosed, ProtocolError
 from ..spec import MAX_CONTROL, CloseCode, Opcode
 from ..typing import Buffer, Data
 from .accelerate import Decoder, encode
 from .closing import Close, close_for, parse_close, serialize_close
 from .codec import SHORT, Fragment
+from .ending import Ending
 from .extensions import Pipeline, Transform, bits_of, encode_through
+from .keepalive import Keepalive, Stall
 from .options import Options
 
 __all__ = ["Protocol", "State"]
@@ -81,8 +76,6 @@ _NEXT: Final = {
     **{(state, _Step.EOF): State.CLOSED for state in State},
 }
 
-_OK_CODES: Final = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD})
-
 
 class Leaving(NamedTuple):
     """A Close of ours that waits until the application has nothing under way."""
@@ -120,15 +113,16 @@ class Protocol:
         timed_out: the time for closing is over: do not wait for what is not written.
         latency: seconds that the last keepalive ping took, 0.0 before the first.
         queued: bytes in `outgoing`, or a few more.
+        writing_paused: the adapter sets it while the peer does not take what we write: then one Pong waits, no more.
+        ending: what is known of the end; adapters add when the last octet came, and what was never sent.
         pipeline: the extensions that are in use, or None.
     """
 
     __slots__ = (
-        "_answered", "_cause", "_close_due", "_decoder", "_eof", "_heard", "_held",
-        "_keepalive_ping", "_last_pong", "_out", "_part_opcode", "_part_transforms", "_part_utf8", "_paused_at",
-        "_ping_due", "_pings", "_pong_due", "_pong_of", "_pongs", "_received_first", "_server", "_settle_due",
-        "close_received", "close_sent", "latency", "masks", "options", "pipeline", "queued", "state", "subprotocol",
-        "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick",
+        "_answered", "_close_due", "_decoder", "_eof", "_heard", "_held", "_keepalive", "_keepalive_ping", "_last_pong",
+        "_out", "_part_opcode", "_part_transforms", "_part_utf8", "_pings", "_pong_of", "_pongs", "_server",
+        "_settle_due", "close_received", "close_sent", "ending", "latency", "masks", "options", "pipeline", "queued",
+        "state", "subprotocol", "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick", "writing_paused",
     )  # fmt: skip
 
     def __init__(
@@ -152,6 +146,8 @@ class Protocol:
         self.timed_out = False
         self.latency = 0.0
         self.queued = 0
+        self.writing_paused = False
+        self.ending = Ending()
         self._server = server
         self.masks = not server
         self._decoder = Decoder(self._on_control, masked=server, max_size=self.options.max_size, pipeline=pipeline)
@@ -164,14 +160,11 @@ class Protocol:
         self._last_pong = 0  # where in _out the last one stands
         self._pings: dict[bytes, Callable[[], None] | float | None] = {}
         self._answered: list[Callable[[], None]] = []  # what to call for the Pongs of this read
-        self._received_first: bool | None = None  # which Close was first: the peer's or ours
-        self._cause: BaseException | None = None  # why, when it was not a closing handshake
         self._eof = False
         self._heard = False  # something came since the last keepalive ping
-        self._paused_at: float | None = None  # when the adapter stopped reading
+        interval = self.options.ping_interval
+        self._keepalive = None if interval is None else Keepalive(interval, self.options.ping_timeout)
         self._keepalive_ping = b""  # payload of the last keepalive ping
-        self._ping_due: float | None = None
-        self._pong_due: float | None = None
         self._pong_of: float | None = None  # when the ping was sent whose Pong has come
         self._settle_due: float | None = None
         self._close_due: float | None = None
@@ -223,15 +216,25 @@ class Protocol:
         elif self.state is not State.CLOSED:
             self._closed(_Step.EOF)
 
-    def lost(self, cause: BaseException | None = None) -> None:
-        """The transport is gone in both directions; `cause` is the error, if it was one."""
+    def lost(self, cause: BaseException | None = None, *, by_us: bool = False) -> None:
+        """The transport is gone in both directions; `cause` is the error, if it was one.
+
+        `by_us`: without an error it was us who ended it, if the peer had not done so before.
+        """
         self._stay()
+        if cause is not None:
+            self.ending.report(cause)
         if self.state is not State.CLOSED:
+            by_us = by_us and not self._eof
             self.settle()
         if self.state is not State.CLOSED:
-            if cause is not None and self._cause is None and self.close_received is None:
-                self._cause = cause
-            self._closed(_Step.EOF)
+            if cause is not None:
+                self._closed(_Step.EOF, CloseCause.CONNECTION_LOST, cause)
+            elif by_us:
+                aborted = EOFError("we ended the connection without a close frame")
+                self._closed(_Step.EOF, CloseCause.WE_CLOSED, aborted)
+            else:
+                self._closed(_Step.EOF)
 
     def settle(self) -> None:
         """The application has taken every message before a Close or a broken rule, or will not in time: act on it.
@@ -245,8 +248,7 @@ class Protocol:
         if isinstance(unsettled, Close):
             self._enter(_Step.RECV_CLOSE)
             self.close_received = unsettled
-            if self._received_first is None:
-                self._received_first = True
+            self.ending.begin(CloseCause.PEER_CLOSED, by_peer=True)
             if self.state is State.CLOSE_RECEIVED:
                 self._queue_close(unsettled)  # RFC 6455 section 5.5.1: typically echoing the code
             self.wants_close = self._server
@@ -280,7 +282,7 @@ class Protocol:
         leaving = self.unsettled
         if isinstance(leaving, Leaving):
             self.unsettled = self._settle_due = None
-            self._received_first = False
+            self.ending.begin(CloseCause.DRAINED, by_peer=False)
             self._queue_close(leaving.close)
 
     def _stay(self) -> None:
@@ -306,7 +308,7 @@ class Protocol:
 
     def _queue_pong(self, payload: bytes) -> None:
         frame = b"".join(encode(Opcode.PONG, payload, masked=self.masks))
-        if self._pongs < MAX_PONGS:
+        if self._pongs < (1 if self.writing_paused else MAX_PONGS):
             self._pongs += 1
             self._last_pong = len(self._out)
             self._out.append(frame)
@@ -446,7 +448,7 @@ class Protocol:
         try:
             return encode_through(transforms, payload, last)
         except Exception as error:
-            self._fail(Close(CloseCode.INTERNAL_ERROR, "an extension failed"), error)
+            self._fail(Close(CloseCode.INTERNAL_ERROR, "an extension failed"), error, CloseCause.HANDLER_FAILED)
             raise
 
     @property
@@ -485,8 +487,11 @@ class Protocol:
             raise self.closed()
         self._queue_control(Opcode.PONG, _control_payload(payload))
 
-    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "", *, why: CloseCause | None = None) -> None:
         """Start the closing handshake (RFC 6455 section 7.1.2). Called again, or too late: nothing happens.
+
+        Args:
+            why: what `ConnectionClosed.cause` is to be; default `CloseCause.WE_CLOSED`.
 
         Raises:
             ValueError: a code that may not be sent, or a reason of more than 123 octets.
@@ -496,11 +501,22 @@ class Protocol:
         self._stay()
         self.settle()
         if self.state is State.OPEN:
-            self._received_first = False
+            self.ending.begin(why or CloseCause.WE_CLOSED, by_peer=False)
             self._queue_close(close)
 
-    def fail(self, code: int, reason: str = "", cause: BaseException | None = None) -> None:
+    def fail(
+        self,
+        code: int,
+        reason: str = "",
+        cause: BaseException | None = None,
+        *,
+        why: CloseCause | None = None,
+    ) -> None:
         """Give the connection up (RFC 6455 section 7.1.7): send a Close and do not wait for the peer's.
+
+        Args:
+            cause: what goes to ``__cause__``.
+            why: what `ConnectionClosed.cause` is to be; default that of a `ProtocolError`, else `CloseCause.WE_CLOSED`.
 
         Raises:
             ValueError: a code that may not be sent, or a reason of more than 123 octets.
@@ -510,13 +526,13 @@ class Protocol:
         self._stay()
         self.settle()
         if self.state < State.ENDING:
-            self._fail(close, cause)
+            self._fail(close, cause, why)
 
-    def _fail(self, close: Close, cause: BaseException | None) -> None:
-        self._cause = cause
+    def _fail(self, close: Close, cause: BaseException | None, why: CloseCause | None = None) -> None:
+        self.ending.failed(cause, why)
         self._decoder.stop()
         if self.state is State.OPEN:
-            self._received_first = False
+            self.ending.received_first = False
             self._queue_close(close, _Step.FAIL)
         else:
             self._enter(_Step.FAIL)
@@ -547,18 +563,57 @@ class Protocol:
         """Whether `outgoing` would return something."""
         return bool(self._out)
 
+    @property
+    def unsent(self) -> int:
+        """Octets that `outgoing` would return."""
+        return sum(map(len, self._out))
+
     # Time.
 
-    def tick(self, now: float) -> float | None:
+    def tick(
+        self,
+        now: float,
+        *,
+        waiting: int | None = None,
+        taken: int | None = None,
+        moved: float | None = None,
+        heard_at: float | None = None,
+    ) -> float | None:
         """Tell the time, in seconds of a clock that never goes back; do what is due.
 
         Returns when to call next, or None when no deadline runs. Call it once at the beginning, at that time, and
-        whenever ``wants_tick`` is set.
+        whenever ``wants_tick`` is set. Called much later than that, it takes it that the program was busy, and moves a
+        deadline of the peer once, so that what has come can be read: see `take_stall`.
+
+        Args:
+            waiting: octets that `outgoing` has handed out and that the system has not taken. Without it a keepalive
+                ping counts as sent when it is queued.
+            taken: octets that the system has taken late, of those that waited, in all; default: as `waiting` shows.
+            moved: when it last took some, or something began to wait; default: as `waiting` shows.
+            heard_at: when the last octet came from the peer; default: as the calls of `receive` show, roughly.
         """
         self.wants_tick = False
+        ending = self.ending
+        if heard_at is not None:
+            ending.heard_at = heard_at
+        elif self._heard:
+            ending.heard_at = now
         if self._pong_of is not None:
             self.latency = now - self._pong_of
             self._pong_of = None
+        keepalive = self._keepalive
+        if keepalive is not None and waiting is not None:
+            late = keepalive.wrote(now, waiting, taken, moved)
+            if late and self._keepalive_ping in self._pings:
+                self._pings[self._keepalive_ping] = float(now if moved is None else moved)  # it left only then
+        due = self._due(now, waiting is not None, heard_at)
+        if keepalive is not None:
+            keepalive.asked = due
+        if self.state is State.CLOSED and ending.ended_at is None:
+            ending.ended_at = now
+        return due
+
+    def _due(self, now: float, told: bool, heard_at: float | None) -> float | None:
         if self.unsettled is not None:
             if self._settle_due is None:
                 waiting = self.unsettled
@@ -567,52 +622,54 @@ class Protocol:
                 return self._settle_due
             self.left()
             self.settle()
-        if self.state is State.OPEN:
-            return self._keepalive(now)
-        return self._close_timer(now)
+        if self.state is not State.OPEN:
+            return self._close_timer(now)
+        keepalive = self._keepalive
+        if keepalive is None:
+            return None
+        failure = keepalive.judge(now, self._heard, heard_at)
+        if failure is not None:
+            # There is nobody to wait for: what the system takes now of our Close it takes, and that is all.
+            self._fail(Close(CloseCode.INTERNAL_ERROR, failure.text), failure)
+            self.timed_out = True
+            self._closed(_Step.TIMEOUT)
+            return None
+        if keepalive.wants_ping(now):
+            self._heard = False
+            if not keepalive.ping_waits:
+                self._queue_keepalive_ping(now)
+                if told:
+                    keepalive.pinged(now, self.queued)
+                    self.wants_tick = True  # to learn whether it has left at once
+        return keepalive.due(now)
+
+    def _queue_keepalive_ping(self, now: float) -> None:
+        payload = os.urandom(4)
+        self._pings.pop(self._keepalive_ping, None)  # a peer that never answers must not fill our memory
+        self._keepalive_ping = payload
+        self._pings[payload] = float(now)
+        self._queue_control(Opcode.PING, payload)
+
+    def take_stall(self) -> Stall | None:
+        """What the last calls found out about ourselves: that we stalled. Each stall is told once."""
+        keepalive = self._keepalive
+        if keepalive is None or keepalive.stall is None:
+            return None
+        stall, keepalive.stall = keepalive.stall, None
+        return stall
 
     def pause(self, now: float) -> None:
         """The adapter stops reading: from `now` on, silence is ours."""
-        if self._paused_at is None:
-            self._paused_at = now
+        if self._keepalive is not None:
+            self._keepalive.pause(now)
 
-    def resume(self, now: float) -> None:
-        """The adapter reads again: the peer's time to answer a ping is longer by the pause."""
-        if self._paused_at is not None:
-            if self._pong_due is not None:
-                self._pong_due += now - self._paused_at
-            self._paused_at = None
+    def resume(self, now: float, *, least: float = 0.0) -> None:
+        """The adapter reads again: the peer's time to answer a ping is longer by the pause.
+
+        A pause of `least` seconds and more, in which that time would have been over, is a stall of ours.
+        """
+        if self._keepalive is not None and self._keepalive.resume(now, least):
             self.wants_tick = True
-
-    def _keepalive(self, now: float) -> float | None:
-        interval = self.options.ping_interval
-        if interval is None:
-            return None
-        if self._ping_due is None:
-            self._ping_due = now + interval
-        if self._pong_due is not None:
-            if self._heard:
-                self._pong_due = None
-            elif self._paused_at is not None:
-                return None  # what was not read cannot count; `resume` is followed by a tick
-            elif now < self._pong_due:
-                # Also when the next ping is due: while one is unanswered, a second would prove nothing.
-                return self._pong_due
-            else:
-                failure = KeepaliveTimeout()
-                self._fail(close_for(failure), failure)
-                return self._close_timer(now)
-        if now >= self._ping_due:
-            self._ping_due = now + interval
-            self._heard = False
-            payload = os.urandom(4)
-            self._pings.pop(self._keepalive_ping, None)  # a peer that never answers must not fill our memory
-            self._keepalive_ping = payload
-            self._pings[payload] = float(now)
-            self._queue_control(Opcode.PING, payload)
-            if self.options.ping_timeout is not None:
-                self._pong_due = now + self.options.ping_timeout
-        return self._ping_due if self._pong_due is None else min(self._ping_due, self._pong_due)
 
     def _close_timer(self, now: float) -> float | None:
         if self.state is State.CLOSED:
@@ -628,10 +685,9 @@ class Protocol:
             self._close_due = min(self._close_due, now + allowed)
         if now < self._close_due:
             return self._close_due
-        if self._cause is None and self.close_received is None and self.state is State.CLOSE_SENT:
-            self._cause = TimeoutError(f"no close frame received within {allowed} s")
         self.timed_out = True
-        self._closed(_Step.TIMEOUT)
+        late = TimeoutError(f"no close frame received within {allowed} s")
+        self._closed(_Step.TIMEOUT, CloseCause.CLOSE_TIMEOUT, late)
         return None
 
     # How it ends.
@@ -640,9 +696,15 @@ class Protocol:
         self.state = _NEXT[self.state, step]
         self.wants_tick = True
 
-    def _closed(self, step: _Step) -> None:
-        if self._cause is None and self.close_received is None and self.close_sent is None:
-            self._cause = EOFError("the connection ended without a close frame")
+    def _closed(
+        self,
+        step: _Step,
+        cause: CloseCause = CloseCause.ENDED_WITHOUT_CLOSE,
+        error: BaseException | None = None,
+    ) -> None:
+        """The end; `cause` and `error` count when no closing handshake and no failure of ours came before it."""
+        if self.close_received is None and self.state < State.ENDING:
+            self.ending.cut(cause, error or EOFError("the connection ended without a close frame"))
         self._enter(step)
         self._decoder.end()
         self._held = []
@@ -650,18 +712,7 @@ class Protocol:
 
     def closed(self) -> ConnectionClosed:
         """How the connection ended or is ending, as the exception to raise; ``__cause__`` says why if that is known."""
-        order = self._received_first if self.close_received is not None and self.close_sent is not None else None
-        kind: type[ConnectionClosed] = ConnectionClosedError
-        if (
-            self.close_received is not None
-            and self.close_sent is not None
-            and self.close_received.code in _OK_CODES
-            and self.close_sent.code in _OK_CODES
-        ):
-            kind = ConnectionClosedOK
-        error = kind(self.close_received, self.close_sent, order)
-        error.__cause__ = self._cause
-        return error
+        return self.ending.exception(self.close_received, self.close_sent)
 
 
 def payload_of(message: str | Buffer, text: bool | None) -> tuple[int, Buffer]:

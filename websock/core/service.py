@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any
 
-from ..exceptions import ConnectionClosed
+from ..exceptions import CloseCause, ConnectionClosed
 from ..http11 import Response
 from ..spec import CloseCode
 from ..typing import LoggerLike
@@ -84,13 +84,15 @@ class HandlerRun:
 
     Attributes:
         code: the code to close with afterwards.
+        why: what the cause of that is, if it is not that the handler returned.
     """
 
-    __slots__ = ("_logger", "code")
+    __slots__ = ("_logger", "code", "why")
 
     def __init__(self, logger: LoggerLike) -> None:
         self._logger = logger
         self.code = CloseCode.NORMAL_CLOSURE
+        self.why: CloseCause | None = None
 
     def __enter__(self) -> HandlerRun:
         return self
@@ -104,4 +106,5 @@ class HandlerRun:
             return False
         self._logger.error("connection handler failed", exc_info=error)
         self.code = CloseCode.INTERNAL_ERROR
+        self.why = CloseCause.HANDLER_FAILED
         return True

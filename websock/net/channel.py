@@ -41,8 +41,10 @@ class Channel:
         except (ValueError, OSError):  # another thread has closed it
             return read, write
 
-    def receive(self) -> bytes | memoryview | None:
+    def receive(self, limit: int = READ_SIZE) -> bytes | memoryview | None:
         """What has come: empty at the end of the stream, None when nothing is here. Valid until the next call.
+
+        At most `limit` octets.
 
         Raises:
             OSError: the connection is broken.
@@ -50,7 +52,7 @@ class Channel:
         if self._buffer is None:
             self._buffer = memoryview(bytearray(READ_SIZE))
         try:
-            size = self.sock.recv_into(self._buffer)
+            size = self.sock.recv_into(self._buffer, min(limit, READ_SIZE))
         except (BlockingIOError, InterruptedError):
             return None
         return self._buffer[:size]

@@ -19,19 +19,22 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Literal, Self, overload
 
 from ..core.broadcast import Broadcast, place, to_all
-from ..core.endpoint import Endpoint, code_for, converted
+from ..core.endpoint import Endpoint, code_for, converted, log_end, log_stall
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
-from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
+from ..exceptions import CloseCause, ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..net.channel import Channel, wait_writable
 from ..net.tls import TLS
 from ..spec import CloseCode
 from ..typing import Buffer, Data, LoggerLike
+from .pong import Pong
+from .tending import tending
 
 __all__ = ["Connection", "Pong", "broadcast"]
 
 _NOTHING: Any = object()
 _LOOK = 1.0  # seconds after which a program that only sends looks at what the peer has to say
+_AWAY = 3.0  # seconds of pause that are told as a stall: within less, `tending` takes over
 
 
 class Connection(Endpoint):
@@ -40,8 +43,9 @@ class Connection(Endpoint):
     ``for message in connection`` ends when the connection is closed normally and raises `ConnectionClosedError`
     otherwise. Any thread may send, ping and close; one at a time may receive.
 
-    **The peer's pings and Close are answered while the program is in a call of the connection**, such as ``recv``,
-    and keepalive works then; time outside of them is not held against the peer.
+    The peer's pings and Close are answered while the program is in a call of the connection, such as ``recv``; when it
+    leaves the connection alone for a second or two, a helper thread does that, one for all connections of the process
+    (see `tending`). Keepalive works in both cases. Messages wait for ``recv``, ``max_queue`` of them.
 
     Attributes:
         local_address: our end's address, as ``socket.getsockname()`` gives it.
@@ -49,9 +53,10 @@ class Connection(Endpoint):
     """
 
     __slots__ = (
-        "_busy", "_changed", "_eof", "_id", "_inbox", "_looked", "_parts", "_parts_owner", "_protocol", "_reading",
-        "_receiving", "_shut", "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing",
-        "local_address", "logger", "remote_address", "request", "response",
+        "_busy", "_changed", "_dropped", "_eof", "_heard_at", "_id", "_inbox", "_left", "_looked", "_moved", "_parts",
+        "_parts_owner", "_protocol", "_reading", "_receiving", "_shut", "_state", "_stream", "_taken", "_tls",
+        "_unsent", "_watchers", "_write_error", "_writing", "local_address", "logger", "remote_address", "request",
+        "response",
     )  # fmt: skip
 
     def __init__(self, logger: LoggerLike, stream: Channel, tls: TLS | None = None) -> None:
@@ -69,10 +74,15 @@ class Connection(Endpoint):
         self._changed = threading.Condition(self._state)  # someone stopped reading, or made room in the inbox
         self._watchers = 0  # how many wait for that
         self._unsent: list[Buffer] = []  # handed out by the protocol, not taken by the socket
+        self._left = 0  # octets of that, when the socket did not take them at once
+        self._taken = 0  # octets that it took later, in all
+        self._moved = 0.0  # when it last took some, or some began to wait
+        self._dropped = 0  # octets that it never took
         self._write_error: OSError | None = None
         self._eof = False  # our direction of the socket is shut down
         self._shut = False
         self._looked = 0.0  # when the socket was last looked at for input
+        self._heard_at = 0.0  # when the last octet came
         self.local_address: Any = stream.sock.getsockname()
         try:
             self.remote_address: Any = stream.sock.getpeername()
@@ -83,11 +93,12 @@ class Connection(Endpoint):
         """Begin after the opening handshake, with the bytes that came behind it."""
         self._inbox = Inbox(protocol.options.max_queue)
         self._protocol = protocol
-        self._looked = time.monotonic()
+        self._looked = self._heard_at = time.monotonic()
         protocol.tick(self._looked)
         protocol.pause(self._looked)
         if leftover:
             self._put(leftover)
+        tending.add(self)
 
     # Receiving.
 
@@ -169,7 +180,7 @@ class Connection(Endpoint):
                 self._flush()
                 self._leave_if_idle()
             if protocol.state >= State.ENDING:
-                raise protocol.closed()
+                raise self._why_closed()
             self._pump(deadline)
             if deadline is not None and not self._inbox and time.monotonic() >= deadline:
                 raise TimeoutError("no message within the time given")
@@ -219,7 +230,7 @@ class Connection(Endpoint):
     def _send_parts(self, parts: Iterable[str | Buffer], text: bool | None, compress: bool | None) -> None:
         protocol = self._protocol
         if protocol.state is not State.OPEN:
-            raise protocol.closed()
+            raise self._why_closed()
         begun = False
         held: Any = _NOTHING  # one part is kept back, since the last one must say so
         try:
@@ -240,7 +251,8 @@ class Connection(Endpoint):
         except BaseException as error:
             if begun:
                 with self._state:
-                    protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error)
+                    why = CloseCause.HANDLER_FAILED
+                    protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error, why=why)
                 self._give_up()
             raise
 
@@ -286,7 +298,7 @@ class Connection(Endpoint):
         if self._write_error is not None:
             self._learn_why(self._write_error)
         if protocol.state is State.CLOSED:
-            raise protocol.closed()
+            raise self._why_closed()
         now = time.monotonic()
         if now - self._looked > _LOOK and not self._receiving.locked():
             self._pump(now)
@@ -314,11 +326,11 @@ class Connection(Endpoint):
         self._start_close(code, reason)
         self.wait_closed()
 
-    def _start_close(self, code: int, reason: str) -> None:
+    def _start_close(self, code: int, reason: str, why: CloseCause | None = None) -> None:
         """Queue a Close and start its timer; does not wait."""
         with self._state:
-            self._protocol.close(code, reason)
-            self._protocol.tick(time.monotonic())
+            self._protocol.close(code, reason, why=why)
+            self._tick(time.monotonic())
         self._flush()
 
     def _leave(self, code: int, reason: str, patience: float) -> None:
@@ -335,7 +347,7 @@ class Connection(Endpoint):
         if protocol.state is not State.OPEN or not protocol.leaving:
             return
         with self._state:
-            protocol.tick(time.monotonic())
+            self._tick(time.monotonic())
             if not (self._busy or inbox or self._parts_owner is not None or protocol.behind) and not self._has_unread():
                 protocol.left()
                 inbox.shut()
@@ -368,7 +380,7 @@ class Connection(Endpoint):
     def _give_up(self) -> None:
         """After a failure: write the Close, and see the end, which a thread that waits to read can't time."""
         with self._state:
-            self._protocol.tick(time.monotonic())
+            self._tick(time.monotonic())
         self._flush()
         self.wait_closed()
 
@@ -385,7 +397,19 @@ class Connection(Endpoint):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        self.close(code_for(kind))
+        code = code_for(kind)
+        if code == CloseCode.INTERNAL_ERROR:
+            self._start_close(code, "", CloseCause.HANDLER_FAILED)
+        self.close(code)
+
+    def _why_closed(self) -> ConnectionClosed:
+        ending = self._protocol.ending
+        ending.heard_at = self._heard_at or None
+        if ending.ended_at is None and self._protocol.state >= State.ENDING:
+            ending.ended_at = time.monotonic()
+        if self._protocol.state is State.CLOSED:
+            ending.unsent = self._dropped + sum(map(len, self._unsent)) + self._protocol.unsent
+        return self._protocol.closed()
 
     # The pump.
 
@@ -401,7 +425,7 @@ class Connection(Endpoint):
                     self._watchers += 1
                     self._changed.wait(self._until(deadline))
                     self._watchers -= 1
-                self._protocol.tick(time.monotonic())
+                self._tick(time.monotonic())
             self._flush()
             return False
         try:
@@ -409,9 +433,10 @@ class Connection(Endpoint):
         finally:
             self._stop_reading()
 
-    def _stop_reading(self) -> None:
+    def _stop_reading(self, *, pause: bool = True) -> None:
         with self._changed:
-            self._protocol.pause(self._looked)
+            if pause:
+                self._protocol.pause(self._looked)
             self._reading.release()
             if self._watchers:
                 self._changed.notify_all()
@@ -421,16 +446,29 @@ class Connection(Endpoint):
     def _until(self, deadline: float | None) -> float | None:
         """Seconds until `deadline` or the protocol's next one; ``_state`` is held."""
         now = time.monotonic()
-        due = self._protocol.tick(now)
+        due = self._tick(now)
         if due is None or (deadline is not None and deadline < due):
             due = deadline
         return None if due is None else max(0.0, due - now)
+
+    def _tick(self, now: float) -> float | None:
+        """Do what is due; when the next is. ``_state`` is held."""
+        due = self._protocol.tick(
+            now,
+            waiting=self._left,
+            taken=self._taken,
+            moved=self._moved,
+            heard_at=self._heard_at or None,
+        )
+        if (stall := self._protocol.take_stall()) is not None:
+            log_stall(self.logger, self.remote_address, stall, "program or machine busy")
+        return due
 
     def _step(self, deadline: float | None, *, sending: bool = False) -> bool:
         """Wait for the socket and read once; ``_reading`` is held. With `sending`, only while something is left."""
         protocol = self._protocol
         with self._state:
-            protocol.resume(time.monotonic())
+            protocol.resume(time.monotonic(), least=_AWAY)
             timeout = self._until(deadline)
         left = self._flush()
         ending = protocol.wants_close
@@ -465,6 +503,8 @@ class Connection(Endpoint):
         """What one read brought; ``_state`` is held."""
         protocol = self._protocol
         eof = not len(data)
+        if not eof:
+            self._heard_at = self._looked
         if self._tls is not None and not eof:
             try:
                 data = self._tls.receive(data)
@@ -480,6 +520,22 @@ class Connection(Endpoint):
                 protocol.lost(broken)
             protocol.receive_eof()
         self._settle_if_idle()
+
+    def _read_aside(self, limit: int) -> int:
+        """Read `limit` octets at most although the inbox is full; how many came. ``_reading`` is held."""
+        protocol = self._protocol
+        if self._shut or protocol.behind or protocol.unsettled is not None or not self._inbox.takes_aside:
+            return 0
+        try:
+            data = self._stream.receive(limit)
+        except OSError:
+            return 0  # when the program comes back it finds that too
+        if not data:
+            return 0  # nor is the end of the stream lost
+        with self._state:
+            self._heard_at = time.monotonic()
+            self._take(data)
+        return len(data)
 
     def _settle_if_idle(self) -> None:
         if self._protocol.unsettled is not None and not self._inbox:
@@ -504,12 +560,15 @@ class Connection(Endpoint):
                         self._unsent = self._outgoing()
                 if self._unsent:
                     self._unsent = self._stream.send(self._unsent)
+                    if self._unsent or self._left:
+                        self._count_unsent()
                 if not self._pending() and protocol.wants_eof and not self._eof:
                     # Closing with octets unread would reset the connection, and the peer would never see why.
                     self._eof = True
                     self._stream.shutdown_write()
             except OSError as error:
-                self._unsent = []
+                self._dropped += sum(map(len, self._unsent))
+                self._unsent, self._left = [], 0
                 self._write_error = error
             finally:
                 self._writing.release()
@@ -525,7 +584,7 @@ class Connection(Endpoint):
         while not self._shut and self.state is not State.CLOSED:
             if self.state is not State.OPEN:
                 with self._state:
-                    self._protocol.tick(time.monotonic())  # it may be that nobody else sees how the time goes
+                    self._tick(time.monotonic())  # it may be that nobody else sees how the time goes
             if self._flush():
                 return False
             with self._state:
@@ -542,8 +601,16 @@ class Connection(Endpoint):
     def _too_slow(self) -> None:
         """``_state`` is held; the one who broadcasts writes the Close, and does not wait for it."""
         self._protocol.outgoing()  # none of it was begun: what was is in _unsent
-        self._protocol.fail(CloseCode.TRY_AGAIN_LATER, "too slow")
-        self._protocol.tick(time.monotonic())
+        self._protocol.fail(CloseCode.TRY_AGAIN_LATER, "too slow", why=CloseCause.SLOW_CONSUMER)
+        self._tick(time.monotonic())
+
+    def _count_unsent(self) -> None:
+        """The socket did not take all at once: how far it is. ``_writing`` is held."""
+        before, self._left = self._left, sum(map(len, self._unsent))
+        if not before or self._left < before:
+            self._moved = time.monotonic()
+            self._taken += max(0, before - self._left)
+        self._protocol.writing_paused = self._left > 0
 
     def _pending(self) -> bool:
         """Whether something waits to be written."""
@@ -553,6 +620,7 @@ class Connection(Endpoint):
         """What to write, encrypted if it is to be; ``_state`` is held."""
         buffers = self._protocol.outgoing()
         if self._write_error is not None:
+            self._dropped += sum(map(len, buffers))
             return []
         if self._tls is not None:
             self._tls.send(buffers)
@@ -572,41 +640,13 @@ class Connection(Endpoint):
             with self._writing, self._changed:
                 if not self._shut:
                     self._shut = True
-                    self._protocol.lost()
+                    self._protocol.lost(by_us=True)
+                    tending.remove(self)
                     self._stream.close()
-                    self.logger.debug("connection closed: %s", self._protocol.closed())
+                    log_end(self.logger, self.remote_address, self._why_closed())
                     self._changed.notify_all()
         finally:
             self._reading.release()
-
-
-class Pong(threading.Event):
-    """What `Connection.ping` returns: an event that is set when the Pong comes.
-
-    Attributes:
-        latency: seconds that it took, None before.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__()
-        self._connection = connection
-        self._started = time.monotonic()
-        self.latency: float | None = None
-
-    def _answered(self) -> None:
-        self.latency = time.monotonic() - self._started
-        self._connection._protocol.latency = self.latency
-        self.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the Pong, for `timeout` seconds at most; whether it came. Messages that come first are kept."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        connection = self._connection
-        while not self.is_set() and connection.state is not State.CLOSED:
-            if connection._inbox.full or (deadline is not None and time.monotonic() >= deadline):
-                break
-            connection._pump(deadline)
-        return self.is_set()
 
 
 class _Remainders:

@@ -18,7 +18,7 @@ from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
-from ..exceptions import InvalidState, RequestTimeout, ServerClosing
+from ..exceptions import CloseCause, InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
 from ..net.channel import Channel
@@ -355,7 +355,7 @@ class _Session:
             return
         connection = self.connection
         if close_connections and connection is not None and connection.state is not State.CONNECTING:
-            connection._start_close(code, reason)  # else `run` does
+            connection._start_close(code, reason, CloseCause.DRAINED)  # else `run` does
 
     def run(self) -> None:
         """The whole life of the connection."""
@@ -369,10 +369,11 @@ class _Session:
         if connection is None:
             return
         if server._closing:
-            connection._start_close(*server._farewell)
+            connection._start_close(*server._farewell, CloseCause.DRAINED)
         with HandlerRun(connection.logger) as run:
             server.service.handler(connection)
-        connection.close(run.code)
+        connection._start_close(run.code, "", run.why)
+        connection.wait_closed()
 
     def _open(self) -> ServerConnection | None:
         """The opening handshake; None when it did not lead to a connection."""

@@ -135,6 +135,25 @@ class TLSTransport(SocketTransport):
             self.stop_watching()
         self._go_on()
 
+    def read_aside(self, limit: int) -> int:
+        if self._lost or self._closing or self._at_eof or self._tcp_eof or not self._opened:
+            return 0
+        size = self._incoming.pending
+        if not size:  # else the pause has left some
+            try:
+                size = self._sock.recv_into(self._buffer[:limit])
+            except (BlockingIOError, InterruptedError):
+                return 0
+            except OSError as error:
+                self.broken(error)
+                return 0
+            self._incoming.write(self._buffer[:size])
+        if size:
+            self._paused = False
+            self._go_on()
+            self._paused = True
+        return size
+
     def _go_on(self) -> None:
         if self._lost:
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, cast
@@ -47,11 +48,16 @@ class SocketTransport(asyncio.Transport):
         sock: connected, not blocking.
         protocol: an ``asyncio.Protocol``, ``asyncio.BufferedProtocol`` or `SelfReading` one.
         peer: the peer's address, if it is known.
+
+    Attributes:
+        taken: octets that the system has taken late, of those that had to wait, in all.
+        moved: when it last took some of them, or something began to wait (``time.monotonic()``); 0.0 before that.
+        unsent: octets that it had not taken when the connection was lost.
     """
 
     __slots__ = (
         "_at_eof", "_closing", "_eof", "_fd", "_high", "_limit", "_loop", "_lost", "_low", "_names", "_paused",
-        "_pending", "_protocol", "_reader", "_size", "_sock", "_watching",
+        "_pending", "_protocol", "_reader", "_size", "_sock", "_watching", "moved", "taken", "unsent",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +69,9 @@ class SocketTransport(asyncio.Transport):
         self._names = (peer, None)  # the peer's address and ours, as far as anybody asked
         self._pending: list[Buffer] | None = None  # what the socket did not take
         self._size = 0  # octets of that
+        self.taken = 0
+        self.moved = 0.0
+        self.unsent = 0
         self._high, self._low = HIGH, HIGH // 4
         self._limit = False  # the protocol was told to pause
         self._closing = False
@@ -191,6 +200,29 @@ class SocketTransport(asyncio.Transport):
         except Exception as error:
             self.crashed(error)
 
+    def read_aside(self, limit: int) -> int:
+        """Read once although reading is paused, `limit` octets at most; how many came.
+
+        For a buffered protocol. The end of the stream is left for when reading goes on.
+        """
+        if self._lost or self._closing or self._at_eof:
+            return 0
+        size = 0
+        try:
+            buffer = memoryview(self._protocol.get_buffer(-1))[:limit]
+            try:
+                size = self._sock.recv_into(buffer)
+            except (BlockingIOError, InterruptedError):
+                return 0
+            except OSError as error:
+                self.broken(error)
+                return 0
+            if size:
+                self._protocol.buffer_updated(size)
+        except Exception as error:
+            self.crashed(error)
+        return size
+
     def at_eof(self) -> None:
         """The peer sends nothing more."""
         self._at_eof = True
@@ -231,6 +263,7 @@ class SocketTransport(asyncio.Transport):
             try:
                 sent = self._try(buffers)
             except OSError as error:
+                self.unsent = sum(map(len, buffers))
                 self.broken(error)
                 return
             if len(buffers) == 1 and sent == len(buffers[0]):
@@ -256,6 +289,7 @@ class SocketTransport(asyncio.Transport):
             data = bytes(data)  # it may change until then
         if self._pending is None:
             self._pending = []
+            self.moved = time.monotonic()
             self._loop.add_writer(self._fd, self._write_on)
         self._pending.append(data)
         self._size += len(data)
@@ -274,6 +308,9 @@ class SocketTransport(asyncio.Transport):
             self.broken(error)
             return
         self._size -= sent
+        if sent:
+            self.taken += sent
+            self.moved = time.monotonic()
         if self._size:
             self._pending = after(pending, sent)
         else:
@@ -356,7 +393,7 @@ class SocketTransport(asyncio.Transport):
         self.stop_watching()
         if self._pending is not None:
             self._pending = None
-            self._size = 0
+            self.unsent, self._size = self._size, 0
             self._loop.remove_writer(self._fd)
         self._lose(error)
 
