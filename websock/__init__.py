@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .asyncio.server import Server, ServerConnection, serve, unix_serve
     from .core.deflate import Deflate
     from .core.extensions import Extension, Transform
+    from .core.limits import Limits
     from .core.options import SAME_ORIGIN, Options
     from .core.protocol import State
     from .datastructures import Headers, MultipleValuesError
@@ -48,6 +49,7 @@ __getattr__, __dir__ = lazily(
         "asyncio.server": ("Server", "ServerConnection", "serve", "unix_serve"),
         "core.deflate": ("Deflate",),
         "core.extensions": ("Extension", "Transform"),
+        "core.limits": ("Limits",),
         "core.options": ("Options", "SAME_ORIGIN"),
         "core.protocol": ("State",),
         "datastructures": ("Headers", "MultipleValuesError"),
@@ -92,6 +94,7 @@ __all__ = [
     "InvalidState",
     "InvalidStatus",
     "InvalidURI",
+    "Limits",
     "MultipleValuesError",
     "NegotiationError",
     "Opcode",

@@ -284,6 +284,24 @@ def test_a_message_in_tiny_chunks_takes_little_memory(codec: Any, opcode: int) -
     assert peak(feed) < 4 * 120_000
 
 
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_fragments_octet_by_octet_keep_no_objects(codec: Any, opcode: int) -> None:
+    decoder = codec.Decoder(lambda *_: None, masked=True, max_size=2**20)
+    decoder.decode(frame(opcode, b"", fin=False, key=KEY))
+    octets = pieces(frame(CONT, b"abc", fin=False, key=KEY) + frame(PING, b"x", key=KEY), [1])
+
+    def feed() -> None:
+        for _ in range(2_000):
+            for octet in octets:
+                decoder.decode(octet)
+
+    feed()
+    blocks = sys.getallocatedblocks()
+    assert peak(feed) < 100_000  # the message grows by 6,000 octets
+    assert sys.getallocatedblocks() - blocks < 500
+    assert decoder.decode(frame(CONT, key=KEY)) == ["abc" * 4_000 if opcode == TEXT else b"abc" * 4_000]
+
+
 def test_a_header_that_never_ends_keeps_little(codec: Any) -> None:
     decoder = codec.Decoder(lambda *_: None, masked=True, max_size=None)
     for octet in pieces(frame(PING, b"a" * 125, key=KEY)[:-1], [1]):

@@ -31,6 +31,7 @@ from .accelerate import Decoder, encode
 from .closing import Close, close_for, parse_close, serialize_close
 from .codec import SHORT, Fragment
 from .extensions import Pipeline, Transform, bits_of, encode_through
+from .limits import Limits
 from .options import Options
 
 __all__ = ["Protocol", "State"]
@@ -57,6 +58,9 @@ _OPEN = State.OPEN  # looked up for every message
 
 # What is one message, not an iterable of parts. A tuple: ``str | bytes`` would be put together for every message.
 WHOLE: Final = (str, bytes, bytearray, memoryview)
+
+
+_DEFAULTS: Final = Limits()
 
 
 class _Step(enum.Enum):
@@ -100,8 +104,10 @@ class Protocol:
         options: limits and timeouts.
         subprotocol: what the opening handshake agreed on.
         pipeline: the extensions that the opening handshake agreed on.
+        limits: of a server; those on fragments and rates count here.
 
     Attributes:
+        meter: how fast the peer sends, for `measure`; None when there is no limit on that.
         state: where the connection is.
         close_sent: our Close frame, once it is queued.
         close_received: the peer's Close frame, once it is settled.
@@ -120,8 +126,8 @@ class Protocol:
         "_answered", "_cause", "_close_due", "_decoder", "_eof", "_heard", "_held",
         "_keepalive_ping", "_last_pong", "_out", "_part_opcode", "_part_transforms", "_part_utf8", "_paused_at",
         "_ping_due", "_pings", "_pong_due", "_pong_of", "_pongs", "_received_first", "_server", "_settle_due",
-        "close_received", "close_sent", "latency", "masks", "options", "pipeline", "queued", "state", "subprotocol",
-        "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick",
+        "close_received", "close_sent", "latency", "masks", "meter", "options", "pipeline", "queued", "state",
+        "subprotocol", "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick",
     )  # fmt: skip
 
     def __init__(
@@ -131,7 +137,10 @@ class Protocol:
         options: Options | None = None,
         subprotocol: str | None = None,
         pipeline: Pipeline | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        limits = limits or _DEFAULTS
+        self.meter = limits.meter()
         self.options = options or Options()
         self.pipeline = pipeline
         self.subprotocol = subprotocol
@@ -147,7 +156,13 @@ class Protocol:
         self.queued = 0
         self._server = server
         self.masks = not server
-        self._decoder = Decoder(self._on_control, masked=server, max_size=self.options.max_size, pipeline=pipeline)
+        self._decoder = Decoder(
+            self._on_control,
+            masked=server,
+            max_size=self.options.max_size,
+            pipeline=pipeline,
+            max_fragments=limits.max_fragments,
+        )
         self._out: list[Buffer] = []
         self._held: list[_Whole | tuple[Buffer, ...]] = []  # messages, or encoded ones, behind one in parts
         self._part_opcode = 0  # opcode of the fragmented message that we are sending, 0 without one
@@ -202,6 +217,16 @@ class Protocol:
     def expanded(self) -> int:
         """How many octets extensions have made of what the last `receive` got."""
         return self._decoder.expanded
+
+    def measure(self, octets: int, messages: int, now: float) -> None:
+        """What came, beyond what the ``meter`` has counted: too much ends the connection with 1008."""
+        if self.meter is not None and (failure := self.meter.add(octets, messages, now)) is not None:
+            self._over_limit(failure)
+
+    def _over_limit(self, failure: ProtocolError) -> None:
+        """A limit of ours ends the connection."""
+        close = close_for(failure)
+        self.fail(close.code, close.reason, failure)
 
     def stream(self, on: bool) -> Fragment | None:
         """Let the next message come in parts: see `Decoder.stream`."""
@@ -530,6 +555,8 @@ class Protocol:
         if self._paused_at is not None:
             if self._pong_due is not None:
                 self._pong_due += now - self._paused_at
+            if self.meter is not None:
+                self.meter.save(now - self._paused_at)
             self._paused_at = None
             self.wants_tick = True
 
