@@ -293,6 +293,30 @@ def test_the_oldest_half_open_one_is_given_up() -> None:
     assert len(many) == 2000
 
 
+def test_who_waits_for_us_is_passed_over() -> None:
+    one = gate(half_open=20)
+    gone: list[int] = []
+    waiting = set(range(5))
+
+    def enter(number: int) -> None:
+        ticket = entered(one, A)
+        ticket.give_up = lambda failure: gone.append(number)
+        ticket.waits_for_us = lambda: number in waiting
+
+    for number in range(20):
+        enter(number)
+    enter(20)
+    assert gone == [5] and len(one) == 20
+    waiting.clear()
+    enter(21)
+    enter(22)
+    assert gone == [5, 6, 7]  # those that were passed over are the newest now
+    waiting.update(range(1000))
+    for number in range(23, 200):
+        enter(number)
+    assert len(one) == 80 and len(gone) == 3 + 120 - 3
+
+
 def test_behind_proxies_clients_are_counted_by_what_these_say() -> None:
     one = gate(["10.0.0.0/8", "unix"], per_client=1)
     proxy = ("10.0.0.1", 99)

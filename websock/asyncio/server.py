@@ -14,7 +14,7 @@ from typing import Any, Unpack, cast
 
 from ..core.endpoint import default_logger, log_outcome
 from ..core.forwarding import Networks, ProxyHeader
-from ..core.gate import TURNED_AWAY_AT_ONCE, Ticket, nothing
+from ..core.gate import TURNED_AWAY_AT_ONCE, Ticket
 from ..core.handshake import refusal_bytes
 from ..core.limits import Limits
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
@@ -25,6 +25,7 @@ from ..http11 import Request, Response
 from ..net.address import Address
 from ..net.asyncio import can_watch, transport_for
 from ..net.asyncio.accept import Acceptor
+from ..net.channel import can_be_read
 from ..net.options import SocketOptions
 from ..net.resolving import resolve
 from ..net.sockets import listening, no_delay
@@ -262,6 +263,7 @@ class Server:
             self._away.turn_away(sock, refusal_bytes(ticket) if plain else b"")
             return
         opening = _Opening(self, self._loop, ticket)
+        ticket.waits_for_us = functools.partial(can_be_read, sock)
         if can_watch(self._loop):
             try:
                 opening.start(sock, self._ssl)
@@ -583,7 +585,7 @@ class _Opening(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._ticket.give_up = nothing
+        self._ticket.forget()
         if not self._opened:
             self._server._gate.leave(self._ticket)
         self._server._openings.discard(self)

@@ -18,9 +18,11 @@ from .forwarding import Networks, ProxyHeader, client_key, client_of
 from .limits import Bucket, Limits
 from .protocol import Protocol
 
-__all__ = ["TURNED_AWAY_AT_ONCE", "TURNED_AWAY_TIME", "Gate", "Ticket", "nothing"]
+__all__ = ["TURNED_AWAY_AT_ONCE", "TURNED_AWAY_TIME", "Gate", "Ticket"]
 
 TURNED_AWAY_AT_ONCE = 64  # refused connections, and half-open ones given up, that are lingered on at a time
+STRETCHED = 4  # times half_open: so many there can be when what they sent waits for us
+LOOKED_AT = 8  # half-open ones that are looked at for one that is given up
 TURNED_AWAY_TIME = 1.0  # seconds for reading an answer that refuses
 
 
@@ -32,21 +34,32 @@ class Ticket:
         proxy_address: the peer's own, where that is a proxy which told `address`; else None.
         forwarded_proto: what the client spoke with the proxy, if that was told.
         give_up: called with the failure when a newer connection needs the place of this half-open one.
+        waits_for_us: tells whether it has sent what we have not read yet.
     """
 
-    __slots__ = ("address", "forwarded_proto", "give_up", "key", "open", "proxy_address")
+    __slots__ = ("address", "forwarded_proto", "give_up", "key", "open", "proxy_address", "waits_for_us")
 
     def __init__(self, address: Any) -> None:
         self.address = address
         self.proxy_address: Any = None
         self.forwarded_proto: str | None = None
-        self.give_up: Callable[[LimitExceeded], object] = nothing
+        self.give_up: Callable[[LimitExceeded], object] = _nothing
+        self.waits_for_us: Callable[[], bool] = _never
         self.key: object = None  # under which it is counted, None for not at all
         self.open = False
 
+    def forget(self) -> None:
+        """It is not half-open any more: let go of what was made for that."""
+        self.give_up, self.waits_for_us = _nothing, _never
 
-def nothing(failure: LimitExceeded) -> None:
+
+def _nothing(failure: LimitExceeded) -> None:
     """Stands for `give_up` until there is something to give up."""
+
+
+def _never() -> bool:
+    """Stands for `waits_for_us` where nobody knows."""
+    return False
 
 
 class Gate:
@@ -91,13 +104,26 @@ class Gate:
         if limits.per_client is not None and not self._is_proxy(address) and not self._counted(ticket):
             return self._refused(self._too_many(), address, now)
         if limits.half_open is not None and len(self._half_open) >= limits.half_open:
-            oldest = next(iter(self._half_open))
-            del self._half_open[oldest]
-            failure = self._failure("too many half-open handshakes", 503)
-            self._refused(failure, oldest.address, now)
-            oldest.give_up(failure)
+            self._make_room(limits.half_open, now)
         self._half_open[ticket] = None
         return ticket
+
+    def _make_room(self, limit: int, now: float) -> None:
+        """Give up the oldest half-open one. When it waits for us and not we for it, the next one; see `Limits`."""
+        for _ in range(LOOKED_AT):
+            oldest = next(iter(self._half_open))
+            del self._half_open[oldest]
+            if not oldest.waits_for_us():
+                break
+            self._half_open[oldest] = None  # as if it had come just now
+        else:
+            if len(self._half_open) < STRETCHED * limit:
+                return
+            oldest = next(iter(self._half_open))
+            del self._half_open[oldest]
+        failure = self._failure("too many half-open handshakes", 503)
+        self._refused(failure, oldest.address, now)
+        oldest.give_up(failure)
 
     def proxied(self, ticket: Ticket, header: ProxyHeader, now: float) -> InvalidHandshake | None:
         """The PROXY header is complete: why this connection is not wanted, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import ssl as ssl_module
@@ -12,7 +13,7 @@ from typing import Any, Unpack
 
 from ..core.endpoint import default_logger, log_outcome
 from ..core.forwarding import Networks, ProxyHeader
-from ..core.gate import Ticket, nothing
+from ..core.gate import Ticket
 from ..core.handshake import ServerHandshake, refusal_bytes
 from ..core.limits import Limits
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
@@ -21,7 +22,7 @@ from ..core.service import HandlerRun, Service
 from ..exceptions import InvalidHandshake, InvalidMessage, InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
-from ..net.channel import Channel
+from ..net.channel import Channel, can_be_read
 from ..net.errors import ClosedError
 from ..net.listener import Listener
 from ..net.options import SocketOptions
@@ -299,6 +300,7 @@ class _Session:
         self._stream = Channel(sock)
         self._ticket = ticket
         ticket.give_up = self.give_up
+        ticket.waits_for_us = functools.partial(can_be_read, sock)
         self._given_up: InvalidHandshake | None = None
         self._peer = ticket.address
         self._wire = Wire(self._stream, None if timeout is None else time.monotonic() + timeout)
@@ -315,7 +317,7 @@ class _Session:
         """The connection is gone, or was never begun."""
         server, connection = self._server, self.connection
         with server._gate_lock:
-            self._ticket.give_up = nothing
+            self._ticket.forget()
             if self._opened and connection is not None:
                 server._gate.ended(self._ticket, connection._protocol, time.monotonic())
             else:
