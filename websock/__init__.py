@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .core.deflate import Deflate
     from .core.draining import Drained, DrainOutcome
     from .core.extensions import Extension, Transform
+    from .core.limits import Limits
     from .core.options import SAME_ORIGIN, Options
     from .core.protocol import State
     from .core.slow import SlowConsumers, SlowPolicy
@@ -52,6 +53,7 @@ __getattr__, __dir__ = lazily(
         "core.deflate": ("Deflate",),
         "core.draining": ("DrainOutcome", "Drained"),
         "core.extensions": ("Extension", "Transform"),
+        "core.limits": ("Limits",),
         "core.options": ("Options", "SAME_ORIGIN"),
         "core.protocol": ("State",),
         "core.slow": ("SlowConsumers", "SlowPolicy"),
@@ -101,6 +103,7 @@ __all__ = [
     "InvalidState",
     "InvalidStatus",
     "InvalidURI",
+    "Limits",
     "MultipleValuesError",
     "NegotiationError",
     "Opcode",

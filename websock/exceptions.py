@@ -15,10 +15,12 @@
     |   +-- InvalidMethod               a request that is not GET
     |   +-- RequestTimeout              no complete request within open_timeout
     |   +-- ServerClosing               the server stops
+    |   +-- LimitExceeded               a limit of the server: .status, .retry_after
     |   +-- InvalidStatus               the server answered with another status: .response
     |   +-- InvalidHeader               .name, .value
     |   |   +-- InvalidHeaderFormat
     |   |   +-- InvalidHeaderValue
+    |   |   +-- InvalidHost             the server has no such name
     |   |   +-- InvalidOrigin
     |   |   +-- InvalidUpgrade
     |   +-- NegotiationError            subprotocol or extension: no agreement
@@ -28,6 +30,7 @@
         +-- InvalidUTF8                 closes with 1007
         +-- InvalidCompressedData       closes with 1007
         +-- TooManyFragments            closes with 1008
+        +-- RateExceeded                closes with 1008
         +-- PayloadTooBig               closes with 1009
         +-- KeepaliveTimeout            closes with 1011
 
@@ -59,6 +62,7 @@ __all__ = [
     "InvalidHeader",
     "InvalidHeaderFormat",
     "InvalidHeaderValue",
+    "InvalidHost",
     "InvalidMessage",
     "InvalidMethod",
     "InvalidOrigin",
@@ -69,11 +73,13 @@ __all__ = [
     "InvalidUpgrade",
     "KeepaliveTimeout",
     "LengthTooBig",
+    "LimitExceeded",
     "MissingMask",
     "NegotiationError",
     "NonMinimalLength",
     "PayloadTooBig",
     "ProtocolError",
+    "RateExceeded",
     "ReservedBits",
     "ReservedOpcode",
     "RequestTimeout",
@@ -234,6 +240,23 @@ class ServerClosing(InvalidHandshake):
     status = 503
 
 
+class LimitExceeded(InvalidHandshake):
+    """A limit of the server (`Limits`): the client may try again later.
+
+    Attributes:
+        status: 503 when the server has enough of all, 429 when it has enough of this client.
+        retry_after: seconds.
+    """
+
+    def __init__(self, what: str, status: int, retry_after: int) -> None:
+        super().__init__(what, status, retry_after)
+        self.status = status
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class InvalidStatus(InvalidHandshake):
     """The server did not answer 101: ``.response`` is what it said."""
 
@@ -267,6 +290,16 @@ class InvalidHeaderFormat(InvalidHeader):
 
 class InvalidHeaderValue(InvalidHeader):
     """The header can be parsed and says something that is not allowed here."""
+
+
+class InvalidHost(InvalidHeader):
+    """The Host header names none of the server's names (RFC 9110 section 7.4)."""
+
+    status = 421
+
+    def __init__(self, host: str | None) -> None:
+        super().__init__("Host", host)
+        self.args = (host,)  # what a copy is made from
 
 
 class InvalidOrigin(InvalidHeader):
@@ -416,6 +449,15 @@ class PayloadTooBig(ProtocolError):
     cause = CloseCause.OVER_LIMIT
     section = "10.4"
     text = "message too big"
+
+
+class RateExceeded(ProtocolError):
+    """More messages or octets per second than `Limits` allow."""
+
+    code = CloseCode.POLICY_VIOLATION
+    cause = CloseCause.OVER_LIMIT
+    section = "10.4"
+    text = "too fast"
 
 
 class KeepaliveTimeout(ProtocolError):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import websock
 from websock.asyncio import connect, serve
 from websock.asyncio.shared import shared_of
+from websock.core.gate import Ticket
 from websock.exceptions import (
     ConcurrencyError,
     ConnectionClosed,
@@ -687,7 +688,7 @@ def test_time_that_runs_out_in_the_tls_handshake_ends_the_connection() -> None:
 
     async def main() -> None:
         async with serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0) as server:
-            opening = _Opening(server, asyncio.get_running_loop(), None)
+            opening = _Opening(server, asyncio.get_running_loop(), Ticket(None))
             opening.timeout()
             transport = Transport()
             opening.connection_made(transport)

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from websock.core import codec as python_codec
+from websock.core.codec import FRAMES_AT_ONCE
 from websock.exceptions import LengthTooBig, PayloadTooBig, TooManyFragments
 from websock.spec import MAX_FRAGMENTS
 
-from .frames import BINARY, CODECS, CONT, PING, TEXT, Outcome, frame, header, keys, outcome, pieces, sizes
+from .frames import BINARY, CLOSE, CODECS, CONT, PING, TEXT, Outcome, frame, header, keys, outcome, pieces, sizes
 
 pytestmark = pytest.mark.parametrize("codec", CODECS)
 KEY = b"\x11\x00\xfe\x80"
@@ -146,10 +147,75 @@ def test_no_more_fragments_than_the_limit(codec: Any) -> None:
     data = frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * (MAX_FRAGMENTS - 2)
     assert outcome(codec, [data + frame(CONT) + frame(TEXT, b"next")], masked=False).messages == ["", "next"]
     decoder = codec.Decoder(lambda *_: None, masked=False, max_size=None)
-    assert decoder.decode(frame(TEXT, b"before") + data + frame(CONT, fin=False)) == ["before"]
+    assert all_of(decoder, frame(TEXT, b"before") + data + frame(CONT, fin=False)) == ["before"]
     assert decoder.failure is None
-    assert decoder.decode(frame(CONT)) == []
+    assert all_of(decoder, frame(CONT)) == []
     assert isinstance(decoder.failure, TooManyFragments) and decoder.failure.code == 1008
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_another_number_of_fragments(codec: Any, limit: int) -> None:
+    data = frame(BINARY, b"a", fin=False) + frame(CONT, b"a", fin=False) * (limit - 2)
+    good = data + frame(CONT, b"a") if limit > 1 else frame(BINARY, b"a")
+    decoder = codec.Decoder(lambda *_: None, masked=False, max_size=None, max_fragments=limit)
+    assert decoder.decode(good * 2) == [b"a" * limit] * 2 and decoder.failure is None
+    decoder.decode(frame(BINARY, b"a", fin=False) + frame(CONT, b"a", fin=False) * limit)
+    assert isinstance(decoder.failure, TooManyFragments) and f"more than {limit} " in str(decoder.failure)
+
+
+def all_of(decoder: Any, data: bytes) -> list[Any]:
+    """What the decoder makes of a read in as many calls as it needs."""
+    messages: list[Any] = decoder.decode(data)
+    while decoder.behind:
+        messages += decoder.decode(b"")
+    return messages
+
+
+# Work for one call: so many frames, and the loop has its turn.
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("kind", ["messages", "fragments", "pings", "mixed"])
+def test_a_read_of_empty_frames_is_taken_in_steps(codec: Any, masked: bool, kind: str) -> None:
+    key = KEY if masked else None
+    message, part, ping = frame(TEXT, key=key), frame(CONT, fin=False, key=key), frame(PING, key=key)
+    unit = {"messages": message, "fragments": part, "pings": ping, "mixed": ping + message}[kind]
+    seen: list[int] = []
+    decoder = codec.Decoder(lambda opcode, payload: seen.append(opcode), masked=masked, max_size=None)
+    if kind == "fragments":
+        decoder.decode(frame(TEXT, fin=False, key=key))
+    data, frames = unit * (2**16 // len(unit)), 2**16 // len(message)
+    for taken in range(0, frames, FRAMES_AT_ONCE):
+        assert not taken or decoder.behind
+        before = len(seen)
+        messages = decoder.decode(b"" if taken else data)
+        here = min(FRAMES_AT_ONCE, frames - taken)
+        controls = {"pings": here, "mixed": here // 2}.get(kind, 0)
+        assert (len(messages), len(seen) - before) == (0 if kind == "fragments" else here - controls, controls)
+    assert not decoder.behind and decoder.decode(b"") == []
+
+
+def test_what_is_cut_off_behind_the_last_frame_of_a_call(codec: Any) -> None:
+    """Octets that come meanwhile belong behind those that wait."""
+    full = frame(TEXT, b"a") * FRAMES_AT_ONCE
+    for cut in range(1, 6):
+        decoder = codec.Decoder(lambda *_: None, masked=False, max_size=None)
+        assert len(decoder.decode(full)) == FRAMES_AT_ONCE and not decoder.behind
+        last = frame(TEXT, b"late")
+        assert len(decoder.decode(full + last[:cut])) == FRAMES_AT_ONCE and decoder.behind
+        assert decoder.decode(last[cut:]) == ["late"] and not decoder.behind
+
+
+def test_a_failure_and_a_close_end_what_waits(codec: Any) -> None:
+    for end in (frame(CLOSE), frame(3)):
+        decoder = codec.Decoder(lambda *_: None, masked=False, max_size=None)
+        decoder.decode(frame(TEXT) * FRAMES_AT_ONCE + end + frame(TEXT) * FRAMES_AT_ONCE)
+        assert decoder.behind
+        assert decoder.decode(b"") == [] and decoder.stopped and not decoder.behind
+        decoder = codec.Decoder(lambda *_: None, masked=False, max_size=None)
+        decoder.decode(frame(TEXT) * FRAMES_AT_ONCE * 2)
+        decoder.stop()
+        assert not decoder.behind and decoder.decode(b"") == []
 
 
 def flood(unit: bytes, count: int, first: bytes) -> Iterable[bytes]:
@@ -171,7 +237,7 @@ def test_a_flood_of_fragments_is_bounded(codec: Any, opcode: int, payload: bytes
 
     def feed() -> None:
         for read in flood(unit, 1_000_000, frame(opcode, payload, fin=False)):
-            decoder.decode(read)
+            all_of(decoder, read)
 
     # A read, its copy, and a message of at most 256 KiB; the fragments themselves leave nothing.
     assert peak(feed) < 2_000_000
@@ -216,6 +282,24 @@ def test_a_message_in_tiny_chunks_takes_little_memory(codec: Any, opcode: int) -
             decoder.decode(character)
 
     assert peak(feed) < 4 * 120_000
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_fragments_octet_by_octet_keep_no_objects(codec: Any, opcode: int) -> None:
+    decoder = codec.Decoder(lambda *_: None, masked=True, max_size=2**20)
+    decoder.decode(frame(opcode, b"", fin=False, key=KEY))
+    octets = pieces(frame(CONT, b"abc", fin=False, key=KEY) + frame(PING, b"x", key=KEY), [1])
+
+    def feed() -> None:
+        for _ in range(2_000):
+            for octet in octets:
+                decoder.decode(octet)
+
+    feed()
+    blocks = sys.getallocatedblocks()
+    assert peak(feed) < 100_000  # the message grows by 6,000 octets
+    assert sys.getallocatedblocks() - blocks < 500
+    assert decoder.decode(frame(CONT, key=KEY)) == ["abc" * 4_000 if opcode == TEXT else b"abc" * 4_000]
 
 
 def test_a_header_that_never_ends_keeps_little(codec: Any) -> None:

@@ -20,6 +20,7 @@ from websock.exceptions import (
     InvalidHeader,
     InvalidHeaderFormat,
     InvalidHeaderValue,
+    InvalidHost,
     InvalidMessage,
     InvalidMethod,
     InvalidOrigin,
@@ -29,9 +30,11 @@ from websock.exceptions import (
     InvalidURI,
     InvalidUTF8,
     KeepaliveTimeout,
+    LimitExceeded,
     NegotiationError,
     PayloadTooBig,
     ProtocolError,
+    RateExceeded,
     TooManyFragments,
     WebSocketException,
 )
@@ -68,6 +71,9 @@ EXAMPLES: list[Exception] = [
     TooManyFragments("x"),
     PayloadTooBig(),
     KeepaliveTimeout(),
+    LimitExceeded("enough", 429, 5),
+    InvalidHost("evil.example"),
+    RateExceeded(),
 ]
 
 

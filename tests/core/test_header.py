@@ -21,6 +21,7 @@ from websock.exceptions import (
     NonMinimalLength,
     PayloadTooBig,
     ProtocolError,
+    RateExceeded,
     ReservedBits,
     ReservedOpcode,
     TooManyFragments,
@@ -47,6 +48,7 @@ RULES = [
     (InvalidCompressedData, 1007, "RFC 7692, 7.2.2"),
     (TooManyFragments, 1008, "10.4"),
     (PayloadTooBig, 1009, "10.4"),
+    (RateExceeded, 1008, "10.4"),
     (KeepaliveTimeout, 1011, "5.5.2"),
 ]
 

@@ -96,6 +96,25 @@ def test_broken_streams(broken: tuple[bool, bytes], cut: list[int], limit: int |
 
 
 @native
+@settings(max_examples=100)
+@given(
+    broken=broken_streams(),
+    unit=st.sampled_from([(TEXT, b"a"), (PING, b""), (BINARY, b"b" * 126)]),
+    short=st.integers(-1, 12),
+    cut=st.sampled_from([[10**9], [30_000], [100_000, 1]]),
+    plan=plans,
+)
+def test_streams_behind_so_much_that_it_waits(
+    broken: tuple[bool, bytes], unit: tuple[int, bytes], short: int, cut: list[int], plan: list[bool | None]
+) -> None:
+    masked, data = broken
+    before = frame(*unit, key=KEY if masked else None) * (python_codec.FRAMES_AT_ONCE - short)
+    chunks = pieces(before + data, cut)
+    ours, theirs = (story(one, chunks, plan, masked=masked, max_size=300) for one in (python_codec, speedups))
+    assert theirs == ours
+
+
+@native
 @given(stream=streams(), cut=sizes, limit=limits, plan=plans)
 def test_valid_streams(stream: Any, cut: list[int], limit: int | None, plan: list[bool | None]) -> None:
     chunks = pieces(stream.data, cut)

@@ -8,7 +8,7 @@
 #include <structmember.h>
 
 CodecNames codec_names;
-Py_ssize_t max_fragments, at_once, small_step;
+Py_ssize_t max_fragments, at_once, small_step, frames_at_once;
 
 static void stop(Decoder *self) {
     self->stopped = 1;
@@ -315,8 +315,8 @@ static int begin(Decoder *self, int first, uint64_t length, const unsigned char 
             Py_XDECREF(limit);
             if (self->assembly == NULL) return -1;
         }
-    } else if (++self->fragments > max_fragments) {
-        return fail_with(self, PyObject_CallNoArgs(codec_names.too_many));
+    } else if (++self->fragments > self->max_fragments) {
+        return fail_with(self, PyObject_CallFunction(codec_names.too_many, "i", self->max_fragments));
     }
     self->fin = (first & 0x80) != 0;
     self->remaining = length;
@@ -402,7 +402,7 @@ static const unsigned char *short_way(Decoder *self, const unsigned char *data, 
                                       void *to) {
     size_t prefix = self->masked ? 6 : 2, bit = self->masked ? 0x80 : 0;
     uint64_t max_size = (uint64_t)self->max_size; /* no limit, as an unsigned number, is none */
-    while ((size_t)(end - data) >= prefix) {
+    while ((size_t)(end - data) >= prefix && self->budget > 0) {
         size_t size = data[1] ^ bit, header = prefix, have = (size_t)(end - data);
         if (data[0] != 0x81 && data[0] != 0x82) break;
         if (size > 125) { /* a length that goes on, or masked when it should not be, or the other way round */
@@ -412,6 +412,7 @@ static const unsigned char *short_way(Decoder *self, const unsigned char *data, 
         if (have < header + size || size > max_size) break;
         PyObject *message = whole(self, data[0] & 0x0F, data + header, size, data + header - 4);
         data += header + size;
+        self->budget--;
         if (message == NULL) return self->failure != NULL ? data : NULL;
         if (emit != emit_to_list) return emit(to, message) < 0 ? NULL : data; /* it may have changed what holds */
         if (emit_to_list(to, message) < 0) return NULL;
@@ -443,7 +444,7 @@ static int feed(Decoder *self, const unsigned char *data, size_t size, Emit emit
             }
             continue;
         }
-        if (data == end) break;
+        if (data == end || self->budget <= 0) break;
         if (self->tail_size == 0 && self->opcode == 0 && !self->streaming && !self->always) {
             const unsigned char *after = short_way(self, data, end, emit, to);
             if (after == NULL) return -1;
@@ -477,6 +478,7 @@ static int feed(Decoder *self, const unsigned char *data, size_t size, Emit emit
             data = end;
             break;
         }
+        self->budget--;
         if (at == data)
             data += need;
         else
@@ -488,8 +490,8 @@ static int feed(Decoder *self, const unsigned char *data, size_t size, Emit emit
             }
         }
     }
-    if (self->failure == NULL && !self->stopped && self->expanded > at_once && data < end) {
-        PyObject *rest = PyBytes_FromStringAndSize((char *)data, end - data);
+    if (self->failure == NULL && !self->stopped && (self->expanded > at_once || self->budget <= 0) && data < end) {
+        PyObject *rest = own_bytes((const char *)data, end - data); /* it may grow */
         if (rest == NULL) return -1;
         Py_XSETREF(self->rest, rest);
         self->behind = 1;
@@ -511,6 +513,7 @@ int decoder_feed(Decoder *self, const unsigned char *data, size_t size, Emit emi
     self->called = 0;
     self->behind = 0;
     self->expanded = 0;
+    self->budget = frames_at_once;
     if (self->stopped) return 0;
     if (self->rest != NULL) {
         PyObject *all = self->rest;
@@ -628,10 +631,12 @@ static PyObject *decoder_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyOb
 }
 
 static int decoder_init(Decoder *self, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"on_control", "masked", "max_size", "pipeline", NULL};
+    static char *names[] = {"on_control", "masked", "max_size", "pipeline", "max_fragments", NULL};
     PyObject *on_control, *max_size = NULL, *pipeline = Py_None;
     int masked = -1;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|$pOO:Decoder", names, &on_control, &masked, &max_size, &pipeline))
+    self->max_fragments = (int)max_fragments;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|$pOOi:Decoder", names, &on_control, &masked, &max_size, &pipeline,
+                                     &self->max_fragments))
         return -1;
     if (masked < 0 || max_size == NULL) {
         PyErr_SetString(PyExc_TypeError, "Decoder() needs the keyword arguments masked and max_size");
@@ -675,12 +680,13 @@ static PyObject *py_getstate(Decoder *self, PyObject *Py_UNUSED(unused)) {
     PyObject *bytes = self->bytes == NULL ? Py_NewRef(Py_None) : own_bytes(PyBytes_AS_STRING(self->bytes), self->size);
     if (bytes == NULL) return NULL;
     return Py_BuildValue(
-        "OOOONOnnKLLy#y#y#(iiiiii)", self->on_control, self->pipeline, none_or(self->failure), none_or(self->assembly),
+        "OOOONOnnKLLy#y#y#(iiiiiii)", self->on_control, self->pipeline, none_or(self->failure), none_or(self->assembly),
         bytes, none_or(self->rest), (Py_ssize_t)self->size, (Py_ssize_t)self->received,
         (unsigned long long)self->remaining, (long long)self->max_size, (long long)self->expanded,
         (char *)&self->utf8, (Py_ssize_t)sizeof self->utf8, (char *)self->key, (Py_ssize_t)4,
         (char *)self->tail, (Py_ssize_t)self->tail_size,
-        self->opcode, self->fragments, self->masked, self->fin, self->streaming, self->stopped | self->behind << 1);
+        self->opcode, self->fragments, self->masked, self->fin, self->streaming, self->stopped | self->behind << 1,
+        self->max_fragments);
 }
 
 static PyObject *some(PyObject *object) {
@@ -693,15 +699,15 @@ static PyObject *py_setstate(Decoder *self, PyObject *state) {
     unsigned long long remaining;
     long long max_size, expanded;
     const char *utf8, *key, *tail;
-    int masked, fin, streaming, flags, opcode, fragments;
+    int masked, fin, streaming, flags, opcode, fragments, most;
     Utf8 begun;
     if (!PyTuple_Check(state)) {
         PyErr_SetString(PyExc_TypeError, "not the state of a Decoder");
         return NULL;
     }
-    if (!PyArg_ParseTuple(state, "OOOOOOnnKLLy#y#y#(iiiiii)", &on_control, &pipeline, &failure, &assembly, &bytes, &rest,
+    if (!PyArg_ParseTuple(state, "OOOOOOnnKLLy#y#y#(iiiiiii)", &on_control, &pipeline, &failure, &assembly, &bytes, &rest,
                           &size, &received, &remaining, &max_size, &expanded, &utf8, &utf8_size, &key, &key_size, &tail,
-                          &tail_size, &opcode, &fragments, &masked, &fin, &streaming, &flags))
+                          &tail_size, &opcode, &fragments, &masked, &fin, &streaming, &flags, &most))
         return NULL;
     if (utf8_size == sizeof begun) memcpy(&begun, utf8, sizeof begun);
     if (utf8_size != sizeof begun || begun.begun > 3 || begun.need > 3 || (size_t)begun.begun > (size_t)size || received < 0
@@ -713,6 +719,7 @@ static PyObject *py_setstate(Decoder *self, PyObject *state) {
     }
     self->opcode = opcode;
     self->fragments = fragments;
+    self->max_fragments = most;
     Py_XSETREF(self->on_control, Py_NewRef(on_control));
     if (set_pipeline(self, pipeline) < 0) return NULL;
     Py_XSETREF(self->failure, some(failure));

@@ -3,9 +3,9 @@
 
 static PyObject *py_bind_codec(PyObject *Py_UNUSED(module), PyObject *args) {
     CodecNames *n = &codec_names;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOOOnnn", &n->judge, &n->invalid_text, &n->too_big, &n->too_many, &n->Assembly,
+    if (!PyArg_ParseTuple(args, "OOOOOOOOOOOnnnn", &n->judge, &n->invalid_text, &n->too_big, &n->too_many, &n->Assembly,
                           &n->Fragment, &n->ProtocolError, &n->InvalidUTF8, &n->octets_of, &n->urandom, &n->extension_failed, &max_fragments,
-                          &at_once, &small_step))
+                          &at_once, &small_step, &frames_at_once))
         return NULL;
     Py_INCREF(args); /* all of them live as long as the process */
     Py_RETURN_NONE;

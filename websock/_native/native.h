@@ -44,6 +44,8 @@ typedef struct {
     int tail_size;
     int opcode;          /* of the message in progress, 0 without one */
     int fragments;
+    int max_fragments;
+    Py_ssize_t budget;   /* frames that this call may still take in */
     char masked, fin, streaming, stopped, behind;
     char called;         /* on_control was called, so that the protocol may have changed */
     char rsv, always;    /* of the pipeline */
@@ -64,7 +66,7 @@ typedef struct {
     PyObject *octets_of, *urandom;
 } CodecNames;
 extern CodecNames codec_names;
-extern Py_ssize_t max_fragments, at_once, small_step;
+extern Py_ssize_t max_fragments, at_once, small_step, frames_at_once; /* max_fragments: the default */
 
 /* queue.c */
 typedef struct {

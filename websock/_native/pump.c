@@ -17,13 +17,13 @@ enum { CORK = 65536, LARGE = 16384, DIRECT = 32768, SPENT_LEAST = 1 << 17, SPENT
 static PyObject *ProtocolClass, *SocketTransport, *OPEN, *ENDING, *CLOSED;
 PyObject *pump_converted, *pump_closed_ok;
 static struct {
-    Py_ssize_t state, out, part_opcode, pipeline, wants_tick, wants_eof, wants_close, unsettled, heard, eof, masks;
+    Py_ssize_t state, out, part_opcode, pipeline, wants_tick, wants_eof, wants_close, unsettled, heard, eof, masks, meter;
 } at;
 static struct { Py_ssize_t closing, pending, paused, unsent; } of; /* the transport's */
 static const char *const name_texts[NAMES] = {
     "_pause_reading", "_catch_up", "_read_on_if_low", "_come_back", "_ask_turn", "_flush_rest", "_send_slow",
     "_refuse_receiver", "_callback_failed", "_decoded", "settle", "write", "writelines", "queue", "at_eof", "broken",
-    "crashed", "stop_watching", "add", "_sending", "plain", "_broadcast_slow"};
+    "crashed", "stop_watching", "add", "_sending", "plain", "_broadcast_slow", "_measure"};
 static PyObject *names[NAMES];
 
 #define FIELD(pump, name) (*(PyObject **)((char *)(pump)->protocol + at.name))
@@ -379,6 +379,21 @@ static int emit(void *to, PyObject *message) {
     return result;
 }
 
+/* There is a limit on what comes, and so much has come that it is time to look. */
+static int measure(Pump *self) {
+    PyObject *numbers[] = {(PyObject *)self, PyLong_FromSsize_t(self->octets_step - self->octets_left),
+                           PyLong_FromSsize_t(self->messages_step - self->messages_left)};
+    self->octets_left = self->octets_step;
+    self->messages_left = self->messages_step;
+    PyObject *result = NULL;
+    if (numbers[1] != NULL && numbers[2] != NULL)
+        result = PyObject_VectorcallMethod(names[MEASURE], numbers, 3, NULL);
+    Py_XDECREF(numbers[1]);
+    Py_XDECREF(numbers[2]);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
 static int received(Pump *self, Py_ssize_t size) {
     Queue *inbox = self->inbox;
     Decoder *decoder = self->decoder;
@@ -408,6 +423,11 @@ static int received(Pump *self, Py_ssize_t size) {
     if (result == 0
         && (decoder->called || decoder->failure != NULL || decoder->behind || FIELD(self, eof) == Py_True))
         result = pump_call(self->protocol, DECODED);
+    if (result == 0 && self->octets_step) {
+        self->octets_left -= size;
+        self->messages_left -= collected != NULL ? PyList_GET_SIZE(collected) : inbox->count - before;
+        if (self->octets_left <= 0 || self->messages_left <= 0) result = measure(self);
+    }
     if (result == 0 && collected != NULL && PyList_GET_SIZE(collected)) {
         PyObject *octets = PyLong_FromSsize_t(size + (Py_ssize_t)decoder->expanded);
         PyObject *added = NULL;
@@ -561,6 +581,22 @@ static PyObject *pump_get_protocol(Pump *self, void *Py_UNUSED(closure)) {
     return self->protocol == NULL ? pump_not_ready() : Py_NewRef(self->protocol);
 }
 
+/* How much comes until the protocol's meter, if it has one, is asked. */
+static int set_steps(Pump *self, PyObject *protocol) {
+    PyObject *meter = *(PyObject **)((char *)protocol + at.meter);
+    self->octets_step = self->messages_step = 0;
+    if (meter == NULL || meter == Py_None) return 0;
+    PyObject *octets = PyObject_GetAttrString(meter, "step_octets");
+    PyObject *messages = PyObject_GetAttrString(meter, "step_messages");
+    if (octets != NULL && messages != NULL) {
+        self->octets_left = self->octets_step = PyLong_AsSsize_t(octets);
+        self->messages_left = self->messages_step = PyLong_AsSsize_t(messages);
+    }
+    Py_XDECREF(octets);
+    Py_XDECREF(messages);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 static int pump_set_protocol(Pump *self, PyObject *protocol, void *Py_UNUSED(closure)) {
     Decoder *decoder = NULL;
     if (protocol == NULL) {
@@ -572,6 +608,10 @@ static int pump_set_protocol(Pump *self, PyObject *protocol, void *Py_UNUSED(clo
         if (decoder == NULL || !Py_IS_TYPE(decoder, &DecoderType)) {
             Py_XDECREF(decoder);
             PyErr_SetString(PyExc_TypeError, "the protocol has another decoder");
+            return -1;
+        }
+        if (set_steps(self, protocol) < 0) {
+            Py_DECREF(decoder);
             return -1;
         }
     }
@@ -775,7 +815,7 @@ PyObject *py_bind_pump(PyObject *Py_UNUSED(module), PyObject *args) {
         || slot(protocol, "wants_eof", &at.wants_eof) < 0 || slot(protocol, "wants_close", &at.wants_close) < 0
         || slot(protocol, "unsettled", &at.unsettled) < 0 || slot(protocol, "_heard", &at.heard) < 0
         || slot(protocol, "_eof", &at.eof) < 0
-        || slot(protocol, "masks", &at.masks) < 0
+        || slot(protocol, "masks", &at.masks) < 0 || slot(protocol, "meter", &at.meter) < 0
         || slot(transport, "_closing", &of.closing) < 0 || slot(transport, "_pending", &of.pending) < 0
         || slot(transport, "_paused", &of.paused) < 0 || slot(transport, "unsent", &of.unsent) < 0)
         return NULL;

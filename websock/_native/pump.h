@@ -28,6 +28,7 @@ typedef struct {
     PyObject *collected;    /* what a read brought, when the inbox must look at it */
     size_t out_size, out_capacity, lent_size;
     double heard_at; /* when the last octet came, as time.monotonic() counts */
+    Py_ssize_t octets_step, messages_step, octets_left, messages_left; /* until the meter is asked; 0 without one */
     int fd, burst;
     char corked, reading_paused, writing_paused, parts, lost, dropping;
 } Pump;
@@ -35,7 +36,7 @@ typedef struct {
 /* What pump.c calls by name in the Python half, in the protocol, in the transport. */
 enum { PAUSE_READING, CATCH_UP, READ_ON_IF_LOW, COME_BACK, ASK_TURN, FLUSH_REST, SEND_SLOW, REFUSE_RECEIVER, FAILED,
        DECODED, SETTLE, WRITE, WRITELINES, QUEUE, AT_EOF, BROKEN, CRASHED, STOP_WATCHING, ADD, SENDING,
-       PLAIN, BROADCAST_SLOW, NAMES };
+       PLAIN, BROADCAST_SLOW, MEASURE, NAMES };
 
 extern PyObject *pump_converted, *pump_closed_ok; /* given to bind_pump */
 

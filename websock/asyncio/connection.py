@@ -82,6 +82,8 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         self._decoding = None
         protocol = self._protocol
         messages = protocol.receive(b"")
+        if protocol.meter is not None:
+            self._measure(0, len(messages))
         if self._lost and not protocol.behind:
             self._tell_lost()
         if messages:
@@ -95,6 +97,10 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         self._flush()
         if protocol.state >= _ENDING:
             self._waiter.wake()
+
+    def _measure(self, octets: int, messages: int) -> None:
+        """What a read brought, where there is a limit on that."""
+        self._protocol.measure(octets, messages, time.monotonic())
 
     def _read_on(self) -> None:
         """Go on with what the peer has sent: what is here and not decoded, then what comes."""

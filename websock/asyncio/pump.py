@@ -82,6 +82,7 @@ class PurePump:
     if TYPE_CHECKING:  # what the other half has
 
         def _pause_reading(self) -> None: ...
+        def _measure(self, octets: int, messages: int) -> None: ...
         def _catch_up(self) -> None: ...
         def _read_on_if_low(self) -> None: ...
         def _come_back(self) -> None: ...
@@ -106,6 +107,8 @@ class PurePump:
         shared = self._shared
         self._heard_at = time.monotonic()
         messages = protocol.receive(shared.view[:nbytes])
+        if protocol.meter is not None and protocol.meter.count(nbytes, len(messages)):
+            self._measure(0, 0)
         if messages:
             self._received(messages, nbytes)
         elif protocol.unsettled is not None and not self._inbox:

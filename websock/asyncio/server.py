@@ -9,22 +9,26 @@ import inspect
 import os
 import socket
 import ssl as ssl_module
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any, Unpack, cast
 
 from ..core import draining
 from ..core.draining import Drained, Plan, outcome_of
 from ..core.endpoint import default_logger, log_outcome
-from ..core.handshake import ServerHandshake
+from ..core.forwarding import Networks, ProxyHeader
+from ..core.gate import TURNED_AWAY_AT_ONCE, Ticket
+from ..core.handshake import refusal_bytes
+from ..core.limits import Limits
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
-from ..exceptions import CloseCause, InvalidHandshake, InvalidState, RequestTimeout, ServerClosing
+from ..exceptions import CloseCause, InvalidHandshake, InvalidMessage, InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
 from ..net.asyncio import can_watch, transport_for
 from ..net.asyncio.accept import Acceptor
+from ..net.channel import can_be_read
 from ..net.options import SocketOptions
 from ..net.resolving import resolve
 from ..net.sockets import listening, no_delay
@@ -32,6 +36,8 @@ from ..spec import CloseCode
 from ..typing import Data, LoggerLike
 from ..version import SERVER
 from .connection import Connection, broadcast, check_callback, end_writing
+from .preface import Preface, read_header
+from .turning_away import TurningAway
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
 
@@ -43,13 +49,31 @@ class ServerConnection(Connection):
         server: the `Server` that it belongs to.
     """
 
-    __slots__ = ("server",)
+    __slots__ = ("_ticket", "server")
 
     server: Server
+    _ticket: Ticket
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.server._untended.discard(self)
+        self.server._gate.ended(self._ticket, self._protocol, self._loop.time())
+
+    @property
+    def remote_address(self) -> Any:
+        """The client's address: the peer's, as ``socket.getpeername()`` gives it, or what a trusted proxy said."""
+        ticket = self._ticket
+        return super().remote_address if ticket.proxy_address is None else ticket.address
+
+    @property
+    def proxy_address(self) -> Any:
+        """The address of the proxy that told `remote_address`; None without one."""
+        return self._ticket.proxy_address
+
+    @property
+    def forwarded_proto(self) -> str | None:
+        """``http`` or ``https``, as a trusted proxy said that the client spoke with it; for information."""
+        return self._ticket.forwarded_proto
 
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -79,6 +103,13 @@ class serve:  # noqa: N801 - it is used like a function
         sock: a listening socket to use instead.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
+        hosts: the names by which the server may be asked, such as ``["example.com"]``; default: any. See `Options`.
+        limits: see `Limits`; None for its defaults.
+        trusted_proxies: networks, as text or of ``ipaddress``, of proxies whose Forwarded (RFC 7239) or
+            X-Forwarded-For headers are believed; ``"unix"`` for peers on a Unix socket. ``remote_address`` is the
+            client's then. X-Forwarded-Host is never looked at: a proxy has to hand the Host header on.
+        proxy_protocol: connections begin with HAProxy's PROXY header, version 1 or 2, before TLS. It is required, and
+            taken from `trusted_proxies` only, where these are given.
         process_request: called with connection and request before the handshake is answered; may return a response
             (a page, a health check, a refusal) instead, or be a coroutine function.
         process_response: called with connection, request and response; may change or replace the response.
@@ -108,6 +139,10 @@ class serve:  # noqa: N801 - it is used like a function
         sock: socket.socket | None = None,
         ssl: ssl_module.SSLContext | None = None,
         origins: Origins = SAME_ORIGIN,
+        hosts: Sequence[str] | None = None,
+        limits: Limits | None = None,
+        trusted_proxies: Iterable[Any] | None = None,
+        proxy_protocol: bool = False,
         process_request: ProcessRequest | None = None,
         process_response: ProcessResponse | None = None,
         select_subprotocol: SelectSubprotocol | None = None,
@@ -124,25 +159,28 @@ class serve:  # noqa: N801 - it is used like a function
         check_callback(on_message)
         service = Service(
             handler=_nothing_to_do if handler is None and on_message is not None else cast("Handler", handler),
-            options=options_from({**options, "origins": origins}, "serve()", _KEYWORDS),
+            options=options_from({**options, "origins": origins, "hosts": hosts}, "serve()", _KEYWORDS),
             logger=logger or default_logger("server"),
             process_request=process_request,
             process_response=process_response,
             select_subprotocol=select_subprotocol,
             server_header=server_header,
             slow_consumers=checked_policy(slow_consumers),
+            limits=Limits() if limits is None else limits,
+            trusted_proxies=None if trusted_proxies is None else Networks(trusted_proxies),
+            proxy_protocol=proxy_protocol,
         )
         self._server = Server(service, create_connection, ssl, on_message)
         self._start_serving = start_serving
-        hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
+        places: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
 
         asked = SocketOptions(reuse_port=reuse_port or None, backlog=backlog)
 
         def listen() -> list[socket.socket]:
             if sock is not None:
                 return [sock]
-            places = [place for name in hosts for place in _places(name, port or 0, family)]
-            return [one for place in places for one in listening(place, asked)]
+            found = [place for name in places for place in _places(name, port or 0, family)]
+            return [one for place in found for one in listening(place, asked)]
 
         self._listen: Callable[[], list[socket.socket]] = listen
 
@@ -201,6 +239,8 @@ class Server:
         self.logger = service.logger
         self.create_connection = create_connection
         self._ssl = ssl
+        self._gate = service.gate()
+        self._away: TurningAway
         self._loop: asyncio.AbstractEventLoop
         self._sockets: list[socket.socket] = []
         self._serving = False
@@ -219,6 +259,7 @@ class Server:
     async def _listen(self, sockets: list[socket.socket], start_serving: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._closed = self._loop.create_future()
+        self._away = TurningAway(self._loop)
         self._sockets = sockets
         for sock in sockets:
             no_delay(sock)  # what is accepted inherits it
@@ -229,7 +270,13 @@ class Server:
             await self.start_serving()
 
     def _accepted(self, sock: socket.socket, peer: Any) -> None:
-        opening = _Opening(self, self._loop, peer)
+        ticket = self._gate.enter(peer, self._loop.time())
+        if isinstance(ticket, InvalidHandshake):
+            plain = self._ssl is None and not self.service.proxy_protocol
+            self._away.turn_away(sock, refusal_bytes(ticket) if plain else b"")
+            return
+        opening = _Opening(self, self._loop, ticket)
+        ticket.waits_for_us = functools.partial(can_be_read, sock)
         if can_watch(self._loop):
             try:
                 opening.start(sock, self._ssl)
@@ -261,6 +308,10 @@ class Server:
         """Give an accepted socket a transport of the loop's, with the TLS handshake where there is one."""
         tls = self._ssl is not None
         try:
+            if self.service.proxy_protocol:
+                header = ProxyHeader()
+                await read_header(self._loop, sock, header)
+                opening.proxied(header)
             await self._loop.connect_accepted_socket(
                 lambda: opening,
                 sock,
@@ -271,7 +322,7 @@ class Server:
         except BaseException as error:
             opening.lost(error)
             sock.close()
-            if not isinstance(error, OSError):
+            if not isinstance(error, OSError | EOFError | InvalidHandshake):
                 raise
 
     @property
@@ -393,6 +444,7 @@ class Server:
     async def _stop_accepting(self) -> None:
         self._serving = False
         await self._acceptor.stop()
+        self._away.close()
         tasks = list(self._connecting)
         for task in tasks:
             task.cancel()
@@ -417,6 +469,7 @@ class Server:
             await asyncio.wait(waiting)
         if self._sweep is not None:
             self._sweep.cancel()
+        self._gate.log.flush(self._loop.time())
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
@@ -436,16 +489,20 @@ class Server:
 class _Opening(asyncio.Protocol):
     """One connection from its acceptance to the answer of its opening handshake."""
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, peer: Any) -> None:
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, ticket: Ticket) -> None:
         # Made when the TCP connection is accepted: time counts from now, TLS included.
         self._server = server
         self._loop = loop
-        self._handshake = ServerHandshake(options=server.service.options)
+        self._handshake = server.service.handshake()
+        self._ticket = ticket
+        ticket.give_up = self.give_up
         self._transport: asyncio.Transport | None = None
         self._session: asyncio.Task[None] | None = None
         self._connected = False  # and the TLS handshake is done
         self._heard = False
-        self._peer = peer
+        self._peer = ticket.address
+        self._preface: Preface | None = None
+        self._opened = False  # and what counts it is the connection's to return
         self.ended: asyncio.Future[None] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None  # for reading an answer that ends the connection
         server._openings.add(self)
@@ -456,6 +513,36 @@ class _Opening(asyncio.Protocol):
                 server._sweep = loop.call_at(deadline, server._watch_deadlines)
 
     def start(self, sock: socket.socket, context: ssl_module.SSLContext | None) -> None:
+        if self._server.service.proxy_protocol:
+            header = ProxyHeader()
+
+            def ready() -> None:
+                self._preface = None
+                try:
+                    self.proxied(header)
+                    self._start_transport(sock, context)
+                except BaseException as error:
+                    sock.close()
+                    self.lost(error)
+                    if not isinstance(error, InvalidHandshake):
+                        raise
+
+            self._preface = Preface(self._loop, sock, header, ready, self.lost)
+        else:
+            self._start_transport(sock, context)
+
+    def proxied(self, header: ProxyHeader) -> None:
+        """The PROXY header is complete.
+
+        Raises:
+            InvalidHandshake: the client is not wanted.
+        """
+        failure = self._server._gate.proxied(self._ticket, header, self._loop.time())
+        self._peer = self._ticket.address
+        if failure is not None:
+            raise failure
+
+    def _start_transport(self, sock: socket.socket, context: ssl_module.SSLContext | None) -> None:
         transport = transport_for(self._loop, sock, self, self._peer, context=context, server_side=True)
         self._transport = transport
         transport.start()
@@ -477,10 +564,16 @@ class _Opening(asyncio.Protocol):
         if handshake.done:
             self._answered()
         elif handshake.request is not None and self._session is None:
+            failure = self._server._gate.opened(self._ticket, handshake.request, self._loop.time())
+            self._peer = self._ticket.address
+            if failure is not None:
+                self.refuse(failure)
+                return
             assert self._transport is not None  # noqa: S101 - for the type checker
             self._transport.pause_reading()  # what comes now belongs to the open connection
             connection = self._server.create_connection(self._loop, self._server.logger)
             connection.server = self._server
+            connection._ticket = self._ticket
             connection.transport = self._transport
             connection.request = handshake.request
             if (slow := self._server.service.slow_consumers) is not DEFAULT:
@@ -502,8 +595,11 @@ class _Opening(asyncio.Protocol):
         if not self._handshake.done:
             log_outcome(self._server.logger, None, exc, self._peer)
             self._handshake.done = True
+            if isinstance(exc, InvalidMessage):
+                self._server._gate.broken_header(self._ticket, exc, self._loop.time())
             if self._session is not None:
                 self._session.cancel()
+        self._preface = None
         self._end()
 
     def refuse(self, failure: InvalidHandshake) -> None:
@@ -515,6 +611,14 @@ class _Opening(asyncio.Protocol):
             if self._session is not None:
                 self._session.cancel()
             self._answered()
+
+    def give_up(self, failure: InvalidHandshake) -> None:
+        """A newer connection needs the place of this one: answer, if there is a request to answer."""
+        lingering = len(self._server._openings) - len(self._server._gate)
+        if self._heard and lingering < TURNED_AWAY_AT_ONCE:
+            self.refuse(failure)
+        else:
+            self._give_up(failure)
 
     def timeout(self) -> None:
         """The time that an opening handshake may take is over."""
@@ -528,13 +632,18 @@ class _Opening(asyncio.Protocol):
         if not self._handshake.done:
             log_outcome(self._server.logger, None, failure, self._peer)
             self._handshake.done = True
+            self._server._gate.answered(self._ticket)
             if self._transport is not None:
                 self._transport.abort()
             else:
+                if self._preface is not None:
+                    self._preface.stop()
+                    self._preface = None
                 self._end()
 
     def _answered(self) -> None:
         """Write an answer that is not 101; then wait a little for the peer to read it."""
+        self._server._gate.answered(self._ticket)
         transport = self._transport
         assert transport is not None  # noqa: S101 - for the type checker
         log_outcome(self._server.logger, self._handshake.response, self._handshake.failure, self._peer)
@@ -566,6 +675,9 @@ class _Opening(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._ticket.forget()
+        if not self._opened:
+            self._server._gate.leave(self._ticket)
         self._server._openings.discard(self)
         self._server._deadlines.pop(self, None)
         if not self.ended.done():
@@ -598,6 +710,7 @@ class _Opening(asyncio.Protocol):
             self._answered()
             return
         log_outcome(server.logger, handshake.response, None, self._peer)
+        self._opened = True
         self._end()
         transport.writelines(handshake.outgoing())
         transport.resume_reading()  # before what may pause it again: the loop reads when we are done

@@ -42,7 +42,7 @@ if ACCELERATED and not TYPE_CHECKING:
     speedups.bind_codec(
         _judge, codec.invalid_text, codec.too_big, codec.too_many_fragments, codec.Assembly, codec.Fragment,
         ProtocolError, InvalidUTF8, masking.octets_of, os.urandom, codec.extension_failed,
-        MAX_FRAGMENTS, codec.AT_ONCE, codec.SMALL_STEP,
+        MAX_FRAGMENTS, codec.AT_ONCE, codec.SMALL_STEP, codec.FRAMES_AT_ONCE,
     )  # fmt: skip
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=speedups.forget_keys)

@@ -6,7 +6,7 @@ import logging
 import uuid
 from typing import Any, Final, NoReturn
 
-from ..exceptions import CloseCause, ConnectionClosed, InvalidState
+from ..exceptions import CloseCause, ConnectionClosed, InvalidState, LimitExceeded
 from ..http11 import Request, Response, make_response
 from ..spec import CloseCode
 from ..typing import Data, LoggerLike
@@ -141,6 +141,8 @@ def log_outcome(logger: LoggerLike, response: Response | None, failure: BaseExce
         logger.debug("connection from %s ended before a handshake: %s", peer, failure or "closed")
     elif response.status_code == 101:
         logger.debug("connection from %s open", peer)
+    elif isinstance(failure, LimitExceeded):
+        logger.debug("connection from %s rejected (%d): %s", peer, response.status_code, failure)  # counted elsewhere
     elif failure is not None:
         # The failure quotes what a stranger sent: no control characters, and not much of it.
         text = str(failure).encode("ascii", "backslashreplace").decode()

@@ -20,24 +20,30 @@ from ..exceptions import (
     InvalidHeader,
     InvalidHeaderFormat,
     InvalidHeaderValue,
+    InvalidHost,
     InvalidMessage,
     InvalidMethod,
     InvalidOrigin,
     InvalidState,
     InvalidStatus,
     InvalidUpgrade,
+    LimitExceeded,
     NegotiationError,
 )
 from ..http11 import Request, Response, make_response
 from ..spec import GUID, VERSION
 from ..typing import Buffer, HeadersLike
 from . import extensions
+from .hosts import authority_of, is_one_of
 from .http import ClientHTTP, ServerHTTP
+from .limits import Limits
 from .options import SAME_ORIGIN, Options
 from .protocol import Protocol
 from .uri import URI
 
-__all__ = ["ClientHandshake", "ServerHandshake", "accept_key"]
+__all__ = ["ClientHandshake", "ServerHandshake", "accept_key", "refusal_bytes"]
+
+_DEFAULTS = Limits()
 
 Found = Mapping[str, Sequence[str]]  # what `by_name` makes of headers
 SelectSubprotocol = Callable[[Sequence[str]], "str | None"]
@@ -58,6 +64,10 @@ class ServerHandshake:
         handshake.accept()                      # or reject(403, "no"), or respond(response)
         write(handshake.outgoing())             # then: handshake.protocol, None when it was not accepted
 
+    Args:
+        options: the settings of the connection.
+        limits: of these only those of one handshake and connection count here; the rest is for `Gate`.
+
     Attributes:
         request: the request, once its head is complete and it is valid HTTP.
         response: our answer.
@@ -67,15 +77,16 @@ class ServerHandshake:
         leftover: bytes that came behind the request, for ``protocol.receive``.
     """
 
-    def __init__(self, *, options: Options | None = None) -> None:
+    def __init__(self, *, options: Options | None = None, limits: Limits | None = None) -> None:
         self.options = options or Options()
+        self.limits = limits or _DEFAULTS
         self.request: Request | None = None
         self.response: Response | None = None
         self.failure: InvalidHandshake | None = None
         self.protocol: Protocol | None = None
         self.done = False
         self.leftover = b""
-        self._http = ServerHTTP(self.options.max_header_size)
+        self._http = ServerHTTP(self.options.max_header_size, self.limits.max_headers)
         self._pipeline: extensions.Pipeline | None = None
         self._extensions = ""  # what we answer in Sec-WebSocket-Extensions
         self._subprotocol: str | None = None
@@ -89,6 +100,8 @@ class ServerHandshake:
         try:
             if self.request is None:
                 self.request = self._http.receive(data)
+                if self.request is not None and self.options.hosts is not None:
+                    _check_host(self.request, self.options.hosts)
             else:
                 self._http.receive_more(data)
         except InvalidHandshake as failure:
@@ -191,7 +204,9 @@ class ServerHandshake:
             subprotocol = next(iter(headers.get_all("Sec-WebSocket-Protocol")), None)
             pipeline = None if answered is None else self._pipeline
         out, self.leftover = self._http.upgrade(headers, ours=ours)
-        self.protocol = Protocol(server=True, options=self.options, subprotocol=subprotocol, pipeline=pipeline)
+        self.protocol = Protocol(
+            server=True, options=self.options, subprotocol=subprotocol, pipeline=pipeline, limits=self.limits
+        )
         self._finish(response, out)
 
     def fail(self, failure: InvalidHandshake) -> None:
@@ -234,7 +249,31 @@ def _refusal(failure: InvalidHandshake) -> Response:
         response.headers["Sec-WebSocket-Version"] = VERSION  # RFC 6455 section 4.4
     elif failure.status == 405:
         response.headers["Allow"] = "GET"
+    elif isinstance(failure, LimitExceeded):
+        response.headers["Retry-After"] = str(failure.retry_after)
     return response
+
+
+def refusal_bytes(failure: InvalidHandshake) -> bytes:
+    """The answer to a request that nobody has read, nor will."""
+    response = _refusal(failure)
+    head = f"HTTP/1.1 {response.status_code} {response.reason_phrase}\r\n{response.headers}"
+    return head.encode("latin-1", "replace") + response.body
+
+
+def _check_host(request: Request, hosts: Sequence[str]) -> None:
+    """The Host header must name one of ours.
+
+    Raises:
+        InvalidHeader: it is missing, or no host and port.
+        InvalidHost: it is another name.
+    """
+    host = _one(by_name(request.headers), "Host")
+    authority = None if host is None else authority_of(host)
+    if authority is None:
+        raise InvalidHeaderValue("Host", host)
+    if not is_one_of(authority, hosts):
+        raise InvalidHost(host)
 
 
 def _check_request(request: Request, found: Found, options: Options) -> str:
@@ -250,7 +289,7 @@ def _check_request(request: Request, found: Found, options: Options) -> str:
     if not request.path.startswith("/"):
         raise InvalidMessage(f"request target {request.path!r} isn't a path")
     host = _one(found, "Host") or ""
-    authority = _authority(host)
+    authority = authority_of(host)
     if authority is None:
         raise InvalidHeaderValue("Host", host)
     if not _has_token(found, "Connection", "upgrade"):
@@ -294,33 +333,11 @@ def _check_origin(origin: str | None, asked: tuple[str, str], options: Options) 
 def _same_origin(origin: str, asked: tuple[str, str]) -> bool:
     scheme, separator, rest = origin.partition("://")
     port = {"http": "80", "https": "443"}.get(scheme.lower())
-    page = _authority(rest)
+    page = authority_of(rest)
     if not separator or port is None or page is None:
         return False
     # A proxy may have ended TLS in front of us, so the page's scheme and not ours tells the default port.
     return (page[0], page[1] or port) == (asked[0], asked[1] or port)
-
-
-_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_~%!$&'()*+;=")
-
-
-def _authority(text: str) -> tuple[str, str] | None:
-    """Host and port (empty without one) of ``host[:port]`` (RFC 3986 section 3.2), or None when it is neither."""
-    text = text.lower()
-    if text.startswith("["):
-        host, closed, rest = text[1:].partition("]")
-        if not closed or not host or not set(host) <= set("0123456789abcdef:.%_-~v"):
-            return None
-        if rest and not rest.startswith(":"):
-            return None
-        port = rest[1:]
-    else:
-        host, _, port = text.partition(":")
-        if not host or not _HOST_CHARACTERS.issuperset(host):
-            return None
-    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
-        return None
-    return host, port
 
 
 class ClientHandshake:

@@ -23,11 +23,12 @@ __all__ = ["ClientHTTP", "ServerHTTP"]
 class ServerHTTP:
     """The server's half: bytes to one `Request`, one `Response` to bytes."""
 
-    def __init__(self, max_header_size: int) -> None:
+    def __init__(self, max_header_size: int, max_headers: int = MAX_HEADERS) -> None:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=max_header_size)
         self._max_size = max_header_size
+        self._max_headers = max_headers
         self._received = 0
-        self._head_only = False
+        self._first = b""  # its first octets: a head that is too long is refused before h11 has read them
 
     def receive(self, data: Buffer) -> Request | None:
         """Take bytes; the request once its head is complete.
@@ -36,15 +37,20 @@ class ServerHTTP:
             InvalidMessage: it is not HTTP, or has a body, or no Host header or two (RFC 9112 section 3.2).
             HeadersTooLarge: too many bytes or fields.
         """
-        event = _feed(self._h11, data)
+        # h11 parses all that it has: it gets no more than a head may have, and an octet by which it is too long.
+        part = data[: max(0, self._max_size + 1 - self._received)]
+        if self._received < len(_HEAD):
+            self._first += bytes(part[: len(_HEAD) - self._received])
+        event = _feed(self._h11, part)
         self._received += len(data)
         if not isinstance(event, h11.Request):
             return None
-        self._head_only = event.method == b"HEAD"  # also of one that is refused here
+        if len(part) < len(data):
+            self._h11.receive_data(bytes(data[len(part) :]))
         # h11 limits a head that is incomplete; one that came whole in a large read is for us to measure.
         if self._received > self._max_size and self._received - len(self._h11.trailing_data[0]) > self._max_size:
             raise HeadersTooLarge(f"an HTTP head of more than {self._max_size} bytes")
-        headers = _headers(event)
+        headers = _headers(event, self._max_headers)
         request = Request(
             event.target.decode("ascii"), headers, event.method.decode("ascii"), event.http_version.decode()
         )
@@ -107,10 +113,12 @@ class ServerHTTP:
             headers=_pairs(Headers(fields)),
             reason=response.reason_phrase.encode("latin-1", "replace"),
         )
-        if body and not self._head_only:
+        if body and self._first != _HEAD:
             data += _sent(self._h11, h11.Data, data=body)
         return [data]
 
+
+_HEAD = b"HEAD "  # its answer has no body (RFC 9110 section 9.3.2)
 
 # What announces a body (RFC 9112 section 6).
 _BODY = frozenset({"content-length", "transfer-encoding"})
@@ -215,10 +223,10 @@ def _sent(connection: h11.Connection, event: Any, **fields: Any) -> bytes:
     return data or b""
 
 
-def _headers(event: h11.Request | h11.InformationalResponse | h11.Response) -> Headers:
+def _headers(event: h11.Request | h11.InformationalResponse | h11.Response, most: int = MAX_HEADERS) -> Headers:
     fields = event.headers.raw_items()
-    if len(fields) > MAX_HEADERS:
-        raise HeadersTooLarge(f"more than {MAX_HEADERS} header fields")
+    if len(fields) > most:
+        raise HeadersTooLarge(f"more than {most} header fields")
     # h11 has checked them; a second check of each octet would double the work of a handshake.
     # Interned, since thousands of open connections have the same names and most of the same values.
     intern = sys.intern

@@ -19,6 +19,7 @@ BACKLOG: Final = 2**22  # received octets that may wait, whatever the number of 
 SIDE_TIME: Final = 1.0  # seconds of pause before the first side read, and between two
 SIDE_READ: Final = 2**16  # octets of one
 SIDE_BUDGET: Final = 2**18  # octets of all in one pause
+SIDE_MESSAGES: Final = 1024  # that wait; with more of them there are no side reads: small ones cost more than octets
 
 
 class Inbox(Queue):
@@ -73,7 +74,7 @@ class Inbox(Queue):
     @property
     def takes_aside(self) -> bool:
         """Whether a side read may add to it, although it is full."""
-        return self.octets <= BACKLOG
+        return self.octets <= BACKLOG and len(self) <= SIDE_MESSAGES
 
     @property
     def low(self) -> bool:

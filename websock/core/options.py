@@ -11,6 +11,7 @@ from typing import Any, Final, TypedDict
 from ..datastructures import is_token
 from .deflate import Deflate
 from .extensions import Extension
+from .hosts import checked_hosts
 
 __all__ = ["SAME_ORIGIN", "OptionKeywords", "Options"]
 
@@ -57,6 +58,9 @@ class Options:
         subprotocols: those that we speak, best first (RFC 6455 section 1.9).
         origins: server only. `SAME_ORIGIN`: an Origin header must name the host of the request; None: not looked at;
             a sequence: the origins allowed, as strings or compiled patterns; None in it allows requests without one.
+        hosts: server only. The names that a request's Host may have, or None for any: ``example.com`` with any port,
+            ``example.com:8443``, ``*.example.com`` for every name below, ``[::1]``. Others are answered with 421 before
+            any hook: so no page gets here by a name of its own that it lets point to us (DNS rebinding).
         compression: permessage-deflate (RFC 7692): "deflate" for its defaults, `Deflate` for others, None for none.
         extensions: other extensions, best first; what is sent goes through them in this order, and is compressed
             last. A `Deflate` among them takes the place of `compression`.
@@ -76,6 +80,7 @@ class Options:
 
     subprotocols: Sequence[str] | None = None
     origins: Origins = SAME_ORIGIN
+    hosts: Sequence[str] | None = None
     compression: str | Deflate | None = "deflate"
     extensions: Sequence[Extension] | None = None
     max_size: int | None = 2**20
@@ -115,6 +120,8 @@ class Options:
             if len(set(names)) < len(names):
                 raise ValueError(f"subprotocols has a name twice (RFC 6455 section 4.1): {list(names)}")
             object.__setattr__(self, "subprotocols", names)
+        if self.hosts is not None:
+            object.__setattr__(self, "hosts", checked_hosts(_tuple("hosts", self.hosts, str)))
         if self.origins is not None and self.origins is not SAME_ORIGIN:
             object.__setattr__(self, "origins", _tuple("origins", self.origins, (str, re.Pattern, type(None))))
 

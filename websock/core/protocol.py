@@ -26,6 +26,7 @@ from .codec import SHORT, Fragment
 from .ending import Ending
 from .extensions import Pipeline, Transform, bits_of, encode_through
 from .keepalive import Keepalive, Stall
+from .limits import Limits
 from .options import Options
 
 __all__ = ["Protocol", "State"]
@@ -52,6 +53,9 @@ _OPEN = State.OPEN  # looked up for every message
 
 # What is one message, not an iterable of parts. A tuple: ``str | bytes`` would be put together for every message.
 WHOLE: Final = (str, bytes, bytearray, memoryview)
+
+
+_DEFAULTS: Final = Limits()
 
 
 class _Step(enum.Enum):
@@ -100,8 +104,10 @@ class Protocol:
         options: limits and timeouts.
         subprotocol: what the opening handshake agreed on.
         pipeline: the extensions that the opening handshake agreed on.
+        limits: of a server; those on fragments and rates count here.
 
     Attributes:
+        meter: how fast the peer sends, for `measure`; None when there is no limit on that.
         state: where the connection is.
         close_sent: our Close frame, once it is queued.
         close_received: the peer's Close frame, once it is settled.
@@ -121,8 +127,9 @@ class Protocol:
     __slots__ = (
         "_answered", "_close_due", "_decoder", "_eof", "_heard", "_held", "_keepalive", "_keepalive_ping", "_last_pong",
         "_out", "_part_opcode", "_part_transforms", "_part_utf8", "_pings", "_pong_of", "_pongs", "_server",
-        "_settle_due", "close_received", "close_sent", "ending", "latency", "masks", "options", "pipeline", "queued",
-        "state", "subprotocol", "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick", "writing_paused",
+        "_settle_due", "close_received", "close_sent", "ending", "latency", "masks", "meter", "options", "pipeline",
+        "queued", "state", "subprotocol", "timed_out", "unsettled", "wants_close", "wants_eof", "wants_tick",
+        "writing_paused",
     )  # fmt: skip
 
     def __init__(
@@ -132,7 +139,10 @@ class Protocol:
         options: Options | None = None,
         subprotocol: str | None = None,
         pipeline: Pipeline | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        limits = limits or _DEFAULTS
+        self.meter = limits.meter()
         self.options = options or Options()
         self.pipeline = pipeline
         self.subprotocol = subprotocol
@@ -150,7 +160,13 @@ class Protocol:
         self.ending = Ending()
         self._server = server
         self.masks = not server
-        self._decoder = Decoder(self._on_control, masked=server, max_size=self.options.max_size, pipeline=pipeline)
+        self._decoder = Decoder(
+            self._on_control,
+            masked=server,
+            max_size=self.options.max_size,
+            pipeline=pipeline,
+            max_fragments=limits.max_fragments,
+        )
         self._out: list[Buffer] = []
         self._held: list[_Whole | tuple[Buffer, ...]] = []  # messages, or encoded ones, behind one in parts
         self._part_opcode = 0  # opcode of the fragmented message that we are sending, 0 without one
@@ -203,6 +219,16 @@ class Protocol:
     def expanded(self) -> int:
         """How many octets extensions have made of what the last `receive` got."""
         return self._decoder.expanded
+
+    def measure(self, octets: int, messages: int, now: float) -> None:
+        """What came, beyond what the ``meter`` has counted: too much ends the connection with 1008."""
+        if self.meter is not None and (failure := self.meter.add(octets, messages, now)) is not None:
+            self._over_limit(failure)
+
+    def _over_limit(self, failure: ProtocolError) -> None:
+        """A limit of ours ends the connection."""
+        close = close_for(failure)
+        self.fail(close.code, close.reason, failure)
 
     def stream(self, on: bool) -> Fragment | None:
         """Let the next message come in parts: see `Decoder.stream`."""
@@ -662,12 +688,16 @@ class Protocol:
         """The adapter stops reading: from `now` on, silence is ours."""
         if self._keepalive is not None:
             self._keepalive.pause(now)
+        if self.meter is not None:
+            self.meter.pause(now)
 
     def resume(self, now: float, *, least: float = 0.0) -> None:
         """The adapter reads again: the peer's time to answer a ping is longer by the pause.
 
         A pause of `least` seconds and more, in which that time would have been over, is a stall of ours.
         """
+        if self.meter is not None:
+            self.meter.resume(now)
         if self._keepalive is not None and self._keepalive.resume(now, least):
             self.wants_tick = True
 

@@ -12,11 +12,16 @@ from ..http11 import Response
 from ..spec import CloseCode
 from ..typing import LoggerLike
 from .endpoint import Endpoint
+from .forwarding import Networks
+from .gate import Gate
 from .handshake import ServerHandshake
+from .limits import Limits
 from .options import Options
 from .slow import DEFAULT, SlowConsumers
 
 __all__ = ["HandlerRun", "Service"]
+
+_DEFAULTS = Limits()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,10 +36,25 @@ class Service:
     select_subprotocol: Callable[[Any, Sequence[str]], str | None] | None = None
     server_header: str | None = None
     slow_consumers: SlowConsumers = DEFAULT
+    limits: Limits = _DEFAULTS
+    trusted_proxies: Networks | None = None
+    proxy_protocol: bool = False
+
+    def gate(self) -> Gate:
+        """What counts the connections of one server."""
+        return Gate(self.limits, self.logger, self.trusted_proxies, self.proxy_protocol)
+
+    def handshake(self) -> ServerHandshake:
+        """The opening handshake of one connection."""
+        return ServerHandshake(options=self.options, limits=self.limits)
 
     def __post_init__(self) -> None:
         if not callable(self.handler):
             raise TypeError(f"the handler must be a function, not {self.handler!r}")
+        if not isinstance(self.limits, Limits):
+            raise TypeError(f"limits must be a Limits or None, not {self.limits!r}")
+        if not isinstance(self.proxy_protocol, bool):
+            raise TypeError(f"proxy_protocol must be True or False, not {self.proxy_protocol!r}")
 
     def answer(self, handshake: ServerHandshake, connection: Endpoint) -> Generator[Any, Any, None]:
         """Answer the request of `handshake`: the user's hooks come first and last (RFC 6455 section 4.2.2).

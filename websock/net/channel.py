@@ -11,7 +11,7 @@ from typing import Final
 
 from ..typing import Buffer
 
-__all__ = ["GATHER", "Channel", "after", "wait_for", "wait_writable"]
+__all__ = ["GATHER", "Channel", "after", "can_be_read", "wait_for", "wait_writable"]
 
 READ_SIZE: Final = 2**16
 _MOST: Final = 2e6  # seconds that poll can count; more are for ever
@@ -109,6 +109,14 @@ def after(buffers: list[Buffer], sent: int) -> list[Buffer]:
             return [memoryview(buffer)[sent:] if sent else buffer, *buffers[index + 1 :]]
         sent -= len(buffer)
     return []
+
+
+def can_be_read(sock: socket.socket) -> bool:
+    """Whether something has come that nobody has read yet, the end included; False for a socket that is closed."""
+    try:
+        return wait_for(sock, True, False, 0)[0]
+    except (ValueError, OSError):
+        return False
 
 
 def wait_writable(streams: list[Channel], timeout: float) -> None:

@@ -544,6 +544,9 @@ class Connection(Endpoint):
     def _put(self, data: Buffer) -> None:
         """Decode, and put what that gives into the inbox; ``_state`` is held."""
         messages = self._protocol.receive(data)
+        meter = self._protocol.meter
+        if meter is not None and meter.count(len(data), len(messages)):
+            self._protocol.measure(0, 0, self._looked)
         if self._protocol.state is State.OPEN or not self._inbox.overfull:  # else we are closing, and nobody reads
             self._inbox.add(messages, len(data) + self._protocol.expanded)
 

@@ -21,6 +21,18 @@ class Phase(Protocol):
     def receive(self, data: Buffer) -> object: ...
 
 
+class Header(Protocol):
+    """What comes before the first phase: a `ProxyHeader`."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def wanted(self) -> int: ...
+
+    def receive(self, data: bytes) -> bytes: ...
+
+
 class Wire:
     """The way to the peer before the connection is open, with TLS where there is some, and one deadline for all.
 
@@ -35,6 +47,24 @@ class Wire:
         self._deadline = deadline
         self.heard = False  # whether the peer sent anything
         self._plain = b""  # came in the same read as the end of the TLS handshake
+
+    def read_header(self, header: Header) -> None:
+        """Read what comes before all else, TLS included, and not an octet more.
+
+        Raises:
+            OSError: TimeoutError; the connection is broken.
+            EOFError: the peer closed the connection.
+            InvalidHandshake: it is no such header.
+        """
+        while not header.done:
+            self._wait()
+            try:
+                data = self.stream.sock.recv(header.wanted)
+            except (BlockingIOError, InterruptedError):
+                continue
+            if not data:
+                raise EOFError("the peer closed the connection")
+            header.receive(data)
 
     def secure(self, tls: TLS) -> None:
         """Do the TLS handshake.
@@ -107,8 +137,7 @@ class Wire:
 
     def _read(self) -> Buffer:
         while True:
-            if not self.stream.wait(read=True, write=False, timeout=self._left())[0]:
-                raise TimeoutError("timed out during the opening handshake")
+            self._wait()
             data = self.stream.receive()
             if data is None:
                 continue
@@ -116,6 +145,10 @@ class Wire:
                 raise EOFError("the peer closed the connection")
             self.heard = True
             return data
+
+    def _wait(self) -> None:
+        if not self.stream.wait(read=True, write=False, timeout=self._left())[0]:
+            raise TimeoutError("timed out during the opening handshake")
 
     def _left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import ssl as ssl_module
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Unpack
 
 from ..core import draining
 from ..core.draining import Drained, Plan, outcome_of
 from ..core.endpoint import default_logger, log_outcome
-from ..core.handshake import ServerHandshake
+from ..core.forwarding import Networks, ProxyHeader
+from ..core.gate import Ticket
+from ..core.handshake import ServerHandshake, refusal_bytes
+from ..core.limits import Limits
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
-from ..exceptions import CloseCause, InvalidState, RequestTimeout, ServerClosing
+from ..exceptions import (
+    CloseCause,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidState,
+    RequestTimeout,
+    ServerClosing,
+)
 from ..http11 import Request, Response
 from ..net.address import Address
-from ..net.channel import Channel
+from ..net.channel import Channel, can_be_read
 from ..net.errors import ClosedError
 from ..net.listener import Listener
 from ..net.options import SocketOptions
@@ -32,6 +43,7 @@ from ..typing import LoggerLike
 from ..version import SERVER
 from .connection import Connection, broadcast
 from .opening import Wire
+from .turning_away import TurningAway
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
 
@@ -41,11 +53,16 @@ class ServerConnection(Connection):
 
     Attributes:
         server: the `Server` that it belongs to.
+        remote_address: the client's address: the peer's, or what a trusted proxy said.
+        proxy_address: the address of the proxy that told `remote_address`; None without one.
+        forwarded_proto: ``http`` or ``https``, as a trusted proxy said that the client spoke with it; for information.
     """
 
-    __slots__ = ("server",)
+    __slots__ = ("forwarded_proto", "proxy_address", "server")
 
     server: Server
+    proxy_address: Any
+    forwarded_proto: str | None
 
 
 Handler = Callable[[ServerConnection], None]
@@ -62,6 +79,10 @@ def serve(
     sock: socket.socket | None = None,
     ssl: ssl_module.SSLContext | None = None,
     origins: Origins = SAME_ORIGIN,
+    hosts: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    trusted_proxies: Iterable[Any] | None = None,
+    proxy_protocol: bool = False,
     process_request: ProcessRequest | None = None,
     process_response: ProcessResponse | None = None,
     select_subprotocol: SelectSubprotocol | None = None,
@@ -88,6 +109,13 @@ def serve(
         sock: a listening socket to use instead.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
+        hosts: the names by which the server may be asked, such as ``["example.com"]``; default: any. See `Options`.
+        limits: see `Limits`; None for its defaults.
+        trusted_proxies: networks, as text or of ``ipaddress``, of proxies whose Forwarded (RFC 7239) or
+            X-Forwarded-For headers are believed; ``"unix"`` for peers on a Unix socket. ``remote_address`` is the
+            client's then. X-Forwarded-Host is never looked at: a proxy has to hand the Host header on.
+        proxy_protocol: connections begin with HAProxy's PROXY header, version 1 or 2, before TLS. It is required, and
+            taken from `trusted_proxies` only, where these are given.
         process_request: called with connection and request before the handshake is answered; may return a response
             (a page, a health check, a refusal) instead.
         process_response: called with connection, request and response; may change or replace the response.
@@ -107,15 +135,18 @@ def serve(
     """
     service = Service(
         handler=handler,
-        options=options_from({**options, "origins": origins}, "serve()", _KEYWORDS),
+        options=options_from({**options, "origins": origins, "hosts": hosts}, "serve()", _KEYWORDS),
         logger=logger or default_logger("server"),
         process_request=process_request,
         process_response=process_response,
         select_subprotocol=select_subprotocol,
         server_header=server_header,
         slow_consumers=checked_policy(slow_consumers),
+        limits=Limits() if limits is None else limits,
+        trusted_proxies=None if trusted_proxies is None else Networks(trusted_proxies),
+        proxy_protocol=proxy_protocol,
     )
-    hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
+    places: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
     asked = SocketOptions(backlog=backlog, reuse_port=reuse_port or None)
     listeners: list[socket.socket] = []
     try:
@@ -123,7 +154,7 @@ def serve(
             listeners.append(sock)
             no_delay(sock)  # what is accepted inherits it
         else:
-            for name in hosts:
+            for name in places:
                 listeners += listening(Address("tcp", name or "", port or 0), asked)
         return Server(service, listeners, create_connection, ssl)
     except BaseException:
@@ -159,6 +190,9 @@ class Server:
         self.create_connection = create_connection
         self.ssl = ssl
         self._listener = Listener(sockets, logger=self.logger)
+        self._gate = service.gate()
+        self._gate_lock = threading.Lock()  # guards it; nothing waits while it is held
+        self._away = TurningAway()
         self._lock = threading.RLock()  # a signal handler may call shutdown in the thread that accepts
         self._threads: dict[threading.Thread, _Session] = {}
         self._closing = False
@@ -213,7 +247,13 @@ class Server:
             self._stopped.set()
 
     def _begin(self, sock: Any, address: Any) -> None:
-        session = _Session(self, sock, address)
+        with self._gate_lock:
+            ticket = self._gate.enter(address, time.monotonic())
+        if isinstance(ticket, InvalidHandshake):
+            plain = self.ssl is None and not self.service.proxy_protocol
+            self._away.turn_away(sock, refusal_bytes(ticket) if plain else b"")
+            return
+        session = _Session(self, sock, ticket)
         thread = threading.Thread(target=self._run, args=(session,), name=f"websock-{address}", daemon=True)
         with self._lock:
             self._threads[thread] = session
@@ -223,6 +263,7 @@ class Server:
             self.logger.error("can't start a thread: %s; trying again in %s s", error, BACK_OFF)
             with self._lock:
                 del self._threads[thread]
+            session.leave()
             sock.close()
             time.sleep(BACK_OFF)
 
@@ -230,6 +271,7 @@ class Server:
         try:
             session.run()
         finally:
+            session.leave()
             with self._lock:
                 del self._threads[threading.current_thread()]
 
@@ -250,6 +292,13 @@ class Server:
                 if close_connections and connection is not None and connection.state is not State.CONNECTING:
                     connection.wait_closed()
                 thread.join()
+        self._forget()
+
+    def _forget(self) -> None:
+        """All connections are over: so is what was counted of them."""
+        self._away.close()
+        with self._gate_lock:
+            self._gate.log.flush(time.monotonic())
 
     def _stop_accepting(self, code: int, reason: str) -> list[tuple[threading.Thread, _Session]] | None:
         """What there is to end, now that nothing more begins; None when somebody ends it already."""
@@ -317,6 +366,7 @@ class Server:
         for thread, _ in sessions:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, started + deadline - time.monotonic()))
+        self._forget()
         outcomes = {one: outcome_of(one, plan, one in waiting) for one in connections}
         drained = Drained(outcomes, refused, time.monotonic() - started)
         self.logger.info("server drained: %s", drained)
@@ -332,15 +382,34 @@ class Server:
 class _Session:
     """One connection from its acceptance to its end, in a thread of its own."""
 
-    def __init__(self, server: Server, sock: socket.socket, address: Any) -> None:
+    def __init__(self, server: Server, sock: socket.socket, ticket: Ticket) -> None:
         timeout = server.service.options.open_timeout
         self._server = server
         self._stream = Channel(sock)
-        self._peer = address
+        self._ticket = ticket
+        ticket.give_up = self.give_up
+        ticket.waits_for_us = functools.partial(can_be_read, sock)
+        self._given_up: InvalidHandshake | None = None
+        self._peer = ticket.address
         self._wire = Wire(self._stream, None if timeout is None else time.monotonic() + timeout)
         self._lock = threading.Lock()  # guards the moment in which the opening handshake is answered
         self._opened = False  # it was answered with 101
         self.connection: ServerConnection | None = None
+
+    def give_up(self, failure: InvalidHandshake) -> None:
+        """A newer connection needs the place of this half-open one. Does not wait."""
+        self._given_up = failure
+        self._stream.shutdown_read()  # the answer is `failure`, if there is a request to answer
+
+    def leave(self) -> None:
+        """The connection is gone, or was never begun."""
+        server, connection = self._server, self.connection
+        with server._gate_lock:
+            self._ticket.forget()
+            if self._opened and connection is not None:
+                server._gate.ended(self._ticket, connection._protocol, time.monotonic())
+            else:
+                server._gate.leave(self._ticket)
 
     def refuse(self) -> bool:
         """The server stops: end the opening handshake, unless it is over; the answer is 503."""
@@ -378,23 +447,39 @@ class _Session:
     def _open(self) -> ServerConnection | None:
         """The opening handshake; None when it did not lead to a connection."""
         server, wire = self._server, self._wire
-        handshake = ServerHandshake(options=server.service.options)
+        handshake = server.service.handshake()
         try:
+            if server.service.proxy_protocol and not self._proxied():
+                return None
             if server.ssl is not None:
                 wire.secure(TLS(server.ssl, server_side=True))
             wire.drive(handshake, lambda: handshake.done or handshake.request is not None)
             if handshake.request is not None and not handshake.done:
-                self._answer(handshake, handshake.request)
+                with server._gate_lock:
+                    failure = self._given_up  # a moment ago
+                    if failure is None:
+                        failure = server._gate.opened(self._ticket, handshake.request, time.monotonic())
+                self._peer = self._ticket.address
+                if failure is not None:
+                    handshake.fail(failure)
+                else:
+                    self._answer(handshake, handshake.request)
         except TimeoutError:
             if not wire.heard:
                 log_outcome(server.logger, None, RequestTimeout("no request in time"), self._peer)
                 return None
             handshake.fail(RequestTimeout(f"no complete handshake within {server.service.options.open_timeout} s"))
         except (OSError, EOFError) as error:
-            if not server._closing:
-                log_outcome(server.logger, None, error, self._peer)
+            if self._given_up is not None and wire.heard and (server.ssl is None or wire.tls is not None):
+                handshake.fail(self._given_up)
+            elif server._closing:
+                handshake.fail(ServerClosing("the server is closing"))
+            else:
+                log_outcome(server.logger, None, self._given_up or error, self._peer)
                 return None
-            handshake.fail(ServerClosing("the server is closing"))
+        if handshake.protocol is None:
+            with server._gate_lock:
+                server._gate.answered(self._ticket)
         with self._lock:
             self._opened = handshake.protocol is not None
         log_outcome(server.logger, handshake.response, handshake.failure, self._peer)
@@ -411,10 +496,35 @@ class _Session:
         connection.open(handshake.protocol, handshake.leftover)
         return connection
 
+    def _proxied(self) -> bool:
+        """Read the PROXY header; False when the connection is not wanted.
+
+        Raises:
+            OSError, EOFError: as `Wire.drive`.
+        """
+        server, header = self._server, ProxyHeader()
+        try:
+            self._wire.read_header(header)
+        except InvalidMessage as failure:
+            with server._gate_lock:
+                server._gate.broken_header(self._ticket, failure, time.monotonic())
+            log_outcome(server.logger, None, failure, self._peer)
+            return False
+        with server._gate_lock:
+            failed = server._gate.proxied(self._ticket, header, time.monotonic())
+        self._peer = self._ticket.address
+        if failed is not None:
+            log_outcome(server.logger, None, failed, self._peer)
+        return failed is None
+
     def _answer(self, handshake: ServerHandshake, request: Request) -> None:
         server = self._server
         connection = self.connection = server.create_connection(server.logger, self._stream, self._wire.tls)
         connection.server = server
+        if self._ticket.proxy_address is not None:
+            connection.remote_address = self._ticket.address
+        connection.proxy_address = self._ticket.proxy_address
+        connection.forwarded_proto = self._ticket.forwarded_proto
         connection.request = request
         if server.service.slow_consumers is not DEFAULT:
             connection.slow_consumers = server.service.slow_consumers
