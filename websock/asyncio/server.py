@@ -73,7 +73,7 @@ class serve:  # noqa: N801 - it is used like a function
             function. What it sends, it sends with ``ws.send(...)`` and need not await; a peer that does not take what
             is sent to it is not read from. When it raises, the connection is closed with 1011.
         host, port: where to listen; host None is every address, port 0 any free one.
-        sock: a listening socket to use instead.
+        sock: a listening socket to use instead, or several.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
         process_request: called with connection and request before the handshake is answered; may return a response
@@ -100,7 +100,7 @@ class serve:  # noqa: N801 - it is used like a function
         port: int | None = None,
         *,
         on_message: OnMessage | None = None,
-        sock: socket.socket | None = None,
+        sock: socket.socket | Sequence[socket.socket] | None = None,
         ssl: ssl_module.SSLContext | None = None,
         origins: Origins = SAME_ORIGIN,
         process_request: ProcessRequest | None = None,
@@ -133,7 +133,7 @@ class serve:  # noqa: N801 - it is used like a function
 
         def listen() -> list[socket.socket]:
             if sock is not None:
-                return [sock]
+                return list(sock) if isinstance(sock, Sequence) else [sock]
             places = [place for name in hosts for place in _places(name, port or 0, family)]
             return [one for place in places for one in listening(place, asked)]
 
@@ -201,6 +201,8 @@ class Server:
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}  # by the task of the handler, or of a hook
         self._untended: set[ServerConnection] = set()  # those whose handler has ended, or that need none
         self._closing: asyncio.Task[None] | None = None
+        self._refusing = True  # what is not open yet, once it closes
+        self._close_with: tuple[int, str] = (CloseCode.GOING_AWAY, "")  # what opens meanwhile
         self._closed: asyncio.Future[None] | None = None
 
     async def _listen(self, sockets: list[socket.socket], start_serving: bool) -> None:
@@ -296,13 +298,23 @@ class Server:
             await self.wait_closed()
             raise
 
-    def close(self, close_connections: bool = True, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+    def close(
+        self,
+        close_connections: bool = True,
+        code: int = CloseCode.GOING_AWAY,
+        reason: str = "",
+        *,
+        refuse: bool = True,
+    ) -> None:
         """Stop accepting, refuse what is not open yet with 503, and close all connections with `code`.
 
         Args:
             close_connections: False lets the open ones end by themselves.
+            refuse: answer those that are not open yet with 503; False opens them first.
         """
         if self._closing is None:
+            self._refusing = refuse
+            self._close_with = (code, reason)
             self._closing = asyncio.get_running_loop().create_task(self._close(close_connections, code, reason))
 
     async def _close(self, close_connections: bool, code: int, reason: str) -> None:
@@ -310,13 +322,14 @@ class Server:
         self._serving = False
         await self._acceptor.stop()
         tasks = list(self._connecting)
-        for task in tasks:
-            task.cancel()
+        if self._refusing:
+            for task in tasks:
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for sock in self._sockets:
             sock.close()
         self._sockets = []
-        for opening in list(self._openings):
+        for opening in list(self._openings) if self._refusing else ():
             opening.refuse(ServerClosing("the server is closing"))
         if close_connections:
             for connection in [*self._sessions.values(), *self._untended]:
@@ -377,7 +390,7 @@ class _Opening(asyncio.Protocol):
         self._connected = True
         if self._handshake.done:
             self._transport.abort()  # time ran out in the TLS handshake
-        elif self._server._closing is not None:
+        elif self._server._closing is not None and self._server._refusing:
             self.refuse(ServerClosing("the server is closing"))
 
     def data_received(self, data: bytes) -> None:
@@ -515,7 +528,7 @@ class _Opening(asyncio.Protocol):
             server._untended.add(connection)
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
-            connection._start_close(CloseCode.GOING_AWAY, "")
+            connection._start_close(*server._close_with)
         if server.service.handler is not _nothing_to_do:  # last, since an eager task runs at once
             self._start(_handle(server.service.handler, connection), connection)
 

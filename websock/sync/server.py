@@ -1,4 +1,4 @@
-"""Serving from blocking code, a thread for each connection: `serve` and `unix_serve`."""
+"""Serving from blocking code: `serve` and `unix_serve`. What runs a connection is a `Model`, by default `Threads`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import ssl as ssl_module
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from ..core.endpoint import default_logger, log_outcome
 from ..core.handshake import ServerHandshake
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
-from ..core.service import HandlerRun, Service
+from ..core.service import HandlerRun, Service, check_kind
 from ..exceptions import InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
 from ..net.address import Address
@@ -28,7 +28,9 @@ from ..spec import CloseCode
 from ..typing import LoggerLike
 from ..version import SERVER
 from .connection import Connection, broadcast
+from .models import Model, Threads
 from .opening import Wire
+from .refusing import Refusals
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
 
@@ -56,7 +58,8 @@ def serve(
     host: str | Sequence[str] | None = None,
     port: int | None = None,
     *,
-    sock: socket.socket | None = None,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
+    model: Model | None = None,
     ssl: ssl_module.SSLContext | None = None,
     origins: Origins = SAME_ORIGIN,
     process_request: ProcessRequest | None = None,
@@ -69,7 +72,7 @@ def serve(
     backlog: int = 1024,
     **options: Unpack[OptionKeywords],
 ) -> Server:
-    """Serve WebSocket connections, each in a thread.
+    """Serve WebSocket connections, each in a thread, or as `model` has it.
 
     ::
 
@@ -81,7 +84,8 @@ def serve(
     Args:
         handler: a function.
         host, port: where to listen; host None is every address, port 0 any free one.
-        sock: a listening socket to use instead.
+        sock: a listening socket to use instead, or several.
+        model: where connections run: ``Threads()``, the default, ``Pool()`` or ``Processes()`` of ``websock.serving``.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
         process_request: called with connection and request before the handshake is answered; may return a response
@@ -99,6 +103,8 @@ def serve(
         OSError: cannot listen there; the message names the address.
         TypeError, ValueError: an option is not one, or has a wrong value.
     """
+    model = model or Threads()
+    check_kind(handler, asynchronous=False, model=model.name)
     service = Service(
         handler=handler,
         options=options_from({**options, "origins": origins}, "serve()", _KEYWORDS),
@@ -113,12 +119,13 @@ def serve(
     listeners: list[socket.socket] = []
     try:
         if sock is not None:
-            listeners.append(sock)
-            no_delay(sock)  # what is accepted inherits it
+            listeners += sock if isinstance(sock, Sequence) else [sock]
+            for listener in listeners:
+                no_delay(listener)  # what is accepted inherits it
         else:
             for name in hosts:
                 listeners += listening(Address("tcp", name or "", port or 0), asked)
-        return Server(service, listeners, create_connection, ssl)
+        return Server(service, listeners, create_connection, ssl, model)
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -142,6 +149,7 @@ class Server:
         sockets: list[socket.socket],
         create_connection: type[ServerConnection],
         ssl: ssl_module.SSLContext | None,
+        model: Model | None = None,
     ) -> None:
         self.service = service
         self.logger = service.logger
@@ -149,8 +157,11 @@ class Server:
         self.ssl = ssl
         self._listener = Listener(sockets, logger=self.logger)
         self._lock = threading.RLock()  # a signal handler may call shutdown in the thread that accepts
-        self._threads: dict[threading.Thread, _Session] = {}
+        self._refusals = Refusals(service.options, ssl)
+        self.model = model or Threads()
+        self.model.open(_Host(self._listener, self.logger))
         self._closing = False
+        self._refusing = True  # what is not open yet, once it closes
         self._acceptor: threading.Thread | None = None  # who is in serve_forever
         self._stopped = threading.Event()  # nobody is in serve_forever
         self._stopped.set()
@@ -168,9 +179,8 @@ class Server:
 
     @property
     def connections(self) -> set[ServerConnection]:
-        """The connections that are open now."""
-        with self._lock:
-            sessions = list(self._threads.values())
+        """The connections that are open now, in this process."""
+        sessions = cast("list[_Session]", self.model.jobs())
         return {one.connection for one in sessions if one.connection is not None and one.connection.state is State.OPEN}
 
     def fileno(self) -> int:
@@ -201,50 +211,39 @@ class Server:
 
     def _begin(self, sock: Any, address: Any) -> None:
         session = _Session(self, sock, address)
-        thread = threading.Thread(target=self._run, args=(session,), name=f"websock-{address}", daemon=True)
-        with self._lock:
-            self._threads[thread] = session
         try:
-            thread.start()
-        except RuntimeError as error:  # the system has no room for one more thread
-            self.logger.error("can't start a thread: %s; trying again in %s s", error, BACK_OFF)
-            with self._lock:
-                del self._threads[thread]
-            sock.close()
+            self.model.start(session)
+        except (OSError, RuntimeError) as error:  # the system has no room for one more thread or process
+            self.logger.error("can't serve a connection: %s; trying again in %s s", error, BACK_OFF)
+            session.forget()
             time.sleep(BACK_OFF)
 
-    def _run(self, session: _Session) -> None:
-        try:
-            session.run()
-        finally:
-            with self._lock:
-                del self._threads[threading.current_thread()]
-
-    def shutdown(self, close_connections: bool = True, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+    def shutdown(
+        self,
+        close_connections: bool = True,
+        code: int = CloseCode.GOING_AWAY,
+        reason: str = "",
+        *,
+        refuse: bool = True,
+    ) -> None:
         """Stop accepting, close all connections with `code`, and wait until every handler has ended.
 
         Args:
             close_connections: False lets the open ones end by themselves.
+            refuse: answer those that are not open yet with 503; False opens them first.
         """
         with self._lock:
             if self._closing:
                 return
             self._closing = True
+            self._refusing = refuse
             acceptor = self._acceptor
         self._listener.close()
-        me = threading.current_thread()
-        if acceptor is not me:  # else we are in a signal handler, and it goes on when this returns
+        if acceptor is not threading.current_thread():  # else a signal handler: it goes on when this returns
             self._stopped.wait()
-        with self._lock:
-            sessions = list(self._threads.items())
-        for _, session in sessions:
-            session.stop(close_connections, code, reason)
-        for thread, session in sessions:
-            connection = session.connection
-            if thread is not me and thread.is_alive():
-                if close_connections and connection is not None and connection.state is not State.CONNECTING:
-                    connection.wait_closed()
-                thread.join()
+        self.model.stop(close_connections, code, reason, refuse)
+        self.model.join()
+        self._refusals.close()
 
     def __enter__(self) -> Server:
         return self
@@ -253,8 +252,18 @@ class Server:
         self.shutdown()
 
 
+class _Host:
+    """What a model sees of the server."""
+
+    def __init__(self, listener: Listener, logger: LoggerLike) -> None:
+        self.logger = logger
+        self.watch = listener.watch
+        self.unwatch = listener.unwatch
+        self.forget = listener.forget
+
+
 class _Session:
-    """One connection from its acceptance to its end, in a thread of its own."""
+    """One connection from its acceptance to its end: a `Job`, wherever the model runs it."""
 
     def __init__(self, server: Server, sock: socket.socket, address: Any) -> None:
         timeout = server.service.options.open_timeout
@@ -264,17 +273,48 @@ class _Session:
         self._wire = Wire(self._stream, None if timeout is None else time.monotonic() + timeout)
         self._lock = threading.Lock()  # guards the moment in which the opening handshake is answered
         self._opened = False  # it was answered with 101
+        self._told: tuple[bool, int, str, bool] | None = None  # what `stop` was told
         self.connection: ServerConnection | None = None
 
-    def stop(self, close_connections: bool, code: int, reason: str) -> None:
+    def __str__(self) -> str:
+        return str(self._peer)
+
+    def stop(
+        self,
+        close_connections: bool = True,
+        code: int = CloseCode.GOING_AWAY,
+        reason: str = "",
+        refuse: bool = True,
+    ) -> None:
         """The server stops: start closing, or end the opening handshake. Does not wait."""
         with self._lock:
+            self._told = close_connections, code, reason, refuse
             if not self._opened:
-                self._stream.shutdown_read()  # the answer is 503
+                if refuse:
+                    self._stream.shutdown_read()  # the answer is 503
                 return
         connection = self.connection
         if close_connections and connection is not None and connection.state is not State.CONNECTING:
             connection._start_close(code, reason)  # else `run` does
+
+    def wait(self) -> None:
+        """After `stop`: the closing handshake, which a busy handler would not get done."""
+        connection = self.connection
+        if self._told is None or not self._told[0] or connection is None or connection.state is State.CONNECTING:
+            return
+        connection.wait_closed()
+
+    def abort(self) -> None:
+        """End the connection at once: whoever waits for it is told that it is lost."""
+        self._stream.shutdown()
+
+    def refuse(self) -> None:
+        """There is no room for it: 503."""
+        self._server._refusals.add(self._stream.sock)
+
+    def forget(self) -> None:
+        """It does not run here."""
+        self._stream.close()
 
     def run(self) -> None:
         """The whole life of the connection."""
@@ -287,7 +327,11 @@ class _Session:
                 self._stream.close()
         if connection is None:
             return
-        if server._closing:
+        if self._told is not None:
+            close_connections, code, reason, _ = self._told
+            if close_connections:
+                connection._start_close(code, reason)
+        elif server._closing:
             connection._start_close(CloseCode.GOING_AWAY, "")
         with HandlerRun(connection.logger) as run:
             server.service.handler(connection)
@@ -309,7 +353,8 @@ class _Session:
                 return None
             handshake.fail(RequestTimeout(f"no complete handshake within {server.service.options.open_timeout} s"))
         except (OSError, EOFError) as error:
-            if not server._closing:
+            stopped = self._told[3] if self._told is not None else server._closing and server._refusing
+            if not stopped:
                 log_outcome(server.logger, None, error, self._peer)
                 return None
             handshake.fail(ServerClosing("the server is closing"))
