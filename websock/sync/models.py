@@ -102,6 +102,10 @@ class Model:
         """Those in this process that have not ended."""
         raise NotImplementedError
 
+    def count(self) -> int:
+        """How many have not ended, in this process or in others."""
+        return len(self.jobs())
+
     def stop(self, *how: Any) -> None:
         """Begin to end all jobs; does not wait. None is started afterwards."""
         for job in self.jobs():

@@ -187,6 +187,14 @@ class Server:
         """The descriptor of the first listening socket."""
         return self.socket.fileno()
 
+    def watch(self, file: Any, callback: Callable[[], object]) -> None:
+        """Call `callback` in the thread that is in `serve_forever`, whenever `file` can be read."""
+        self._listener.watch(file, callback)
+
+    def unwatch(self, file: Any) -> None:
+        """No more; no error when the server is closed."""
+        self._listener.unwatch(file)
+
     def serve_forever(self) -> None:
         """Accept connections until `shutdown` is called, from another thread or a signal handler.
 
