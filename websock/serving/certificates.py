@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 
@@ -27,7 +28,7 @@ class Certificates:
         """Settings of a server with what is in the files now; the same object for as long as this process lives.
 
         Raises:
-            OSError: a file cannot be read; ssl.SSLError: what is in them does not fit. The message names them.
+            OSError: a file cannot be read, or what is in them does not fit; the message names them.
             ValueError: the key is encrypted.
         """
         if self._context is None:
@@ -40,7 +41,7 @@ class Certificates:
         """Read the files again, for connections that come from now on. When that fails, the old ones stay in use.
 
         Raises:
-            OSError, ssl.SSLError, ValueError: as `context`.
+            OSError, ValueError: as `context`.
         """
         # Tried on another one first: OpenSSL takes a certificate, and then finds that the key does not fit.
         self._load(_server_context())
@@ -58,7 +59,7 @@ class Certificates:
             context.load_cert_chain(self.certfile, self.keyfile, password=_no_password)
         except ssl.SSLError as error:
             why = (error.reason or "no certificate and key in PEM format").lower().replace("_", " ")
-            raise ssl.SSLError(error.errno, f"can't use {names}: {why}") from None
+            raise OSError(errno.EINVAL, f"can't use {names}: {why}") from None
 
 
 def _server_context() -> ssl.SSLContext:

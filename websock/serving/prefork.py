@@ -149,7 +149,7 @@ class Supervisor:
         for worker in self._workers:
             self._kill(worker)
         for worker in list(self._workers):
-            os.waitpid(worker.pid, 0)
+            _wait_for(worker, 0)
             self._forget(worker)
         self._close_listeners()
         self._selector.close()
@@ -201,14 +201,15 @@ class Supervisor:
 
     def _look_after(self, worker: _Worker, now: float) -> None:
         if worker.gone:
-            pid, status = os.waitpid(worker.pid, os.WNOHANG)
-            if pid:
+            status = _wait_for(worker, os.WNOHANG)
+            if status is not None:
                 self._ended(worker, status, now)
-        elif worker.act_by is not None and worker.act_by <= now:
+                return
+        if worker.act_by is not None and worker.act_by <= now:
             worker.act_by = None
-            if not worker.leaving:
+            if not worker.leaving and not worker.ready:
                 worker.failure = f"it did not serve within {START_TIME:g} s"
-            else:
+            elif worker.leaving:
                 self._logger.warning("%s did not stop within %g s, and is killed", worker, self._grace)
             self._kill(worker)
 
@@ -268,6 +269,8 @@ class Supervisor:
         if not data:
             self._selector.unregister(worker.status)
             worker.gone = True
+            if worker.act_by is None:
+                worker.act_by = time.monotonic() + QUICK  # it ends now, unless its code has closed the pipe
             return
         *lines, worker.said = (worker.said + data).split(b"\n")
         for line in lines:
@@ -315,7 +318,10 @@ class Supervisor:
         os.close(worker.status)
 
     def _kill(self, worker: _Worker) -> None:
-        os.kill(worker.pid, signal.SIGKILL)  # it is not waited for yet, so the number is still its own
+        try:
+            os.kill(worker.pid, signal.SIGKILL)  # it is not waited for yet, so the number is still its own
+        except ProcessLookupError:
+            pass  # but for a system that was told not to keep it (SIGCHLD ignored)
 
     def _dismiss(self, worker: _Worker, order: Order, now: float) -> None:
         """Stop a worker; it is killed when it takes too long."""
@@ -382,3 +388,12 @@ class Supervisor:
             slot.worker, slot.start_at, slot.back_off = worker, None, BackOff()
         self._logger.info("server reloaded: %d new workers", len(fresh))
         notify("READY")
+
+
+def _wait_for(worker: _Worker, flags: int) -> int | None:
+    """The status with which it ended; None if it has not. Where the system does not keep it (SIGCHLD ignored), 0."""
+    try:
+        pid, status = os.waitpid(worker.pid, flags)
+    except ChildProcessError:
+        return 0
+    return status if pid else None

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any, ClassVar, Final, NoReturn
 
 from ..net.channel import wait_for
@@ -25,6 +26,7 @@ from .outcome import explain_status, failed
 __all__ = ["Processes"]
 
 _PATIENCE: Final = 10.0  # seconds for a child whose parent is gone
+_SOON: Final = 0.001  # seconds
 _ORDER: Final = 4096  # octets that what a child is told may have
 
 
@@ -91,21 +93,28 @@ class Processes(Model):
             job.forget()
             child = self._children[pid] = _Child(pid, ours, peer)
             try:
-                self.host.watch(ours, self._reap)
+                self.host.watch(ours, self._hear)
             except OSError:  # the listener was closed meanwhile: `join` waits for it
                 pass
         self.host.logger.debug("process %d serves %s", child.pid, child.peer)
 
-    def _reap(self, flags: int = getattr(os, "WNOHANG", 0)) -> None:
-        """Learn which children have ended."""
+    def _hear(self) -> None:
+        """A child has closed its end of the line, which comes a moment before its own end."""
+        if not self._reap():
+            time.sleep(_SOON)
+
+    def _reap(self) -> bool:
+        """Learn which children have ended; whether any has."""
+        before = len(self._children)
         with self._lock:
             for child in list(self._children.values()):
                 try:
-                    pid, status = os.waitpid(child.pid, flags)
+                    pid, status = os.waitpid(child.pid, os.WNOHANG)
                 except ChildProcessError:  # somebody else has waited for it
                     pid, status = child.pid, 0
                 if pid:
                     self._ended(child, status)
+        return len(self._children) < before
 
     def _ended(self, child: _Child, status: int) -> None:
         del self._children[child.pid]
@@ -121,7 +130,8 @@ class Processes(Model):
         return [] if self._own is None else [self._own]
 
     def count(self) -> int:
-        return len(self._alive()) if self._own is None else 1
+        self._reap()
+        return len(self._children) if self._own is None else 1
 
     def stop(self, *how: Any) -> None:
         if self._own is not None:

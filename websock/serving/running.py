@@ -30,7 +30,7 @@ from .prefork import Supervisor
 from .processes import Processes
 from .signals import obeying
 
-__all__ = ["MODELS", "Job", "Model", "Serving", "Threads", "run"]
+__all__ = ["MODELS", "Job", "Model", "Serving", "Threads", "check_model", "run"]
 
 MODELS: Final = ("auto", "asyncio", "uvloop", "threads", "pool", "processes")
 """The names of models: "auto" is an event loop for coroutine functions, and threads for others."""
@@ -134,7 +134,7 @@ class Serving:
         self._logger = logger or default_logger("server")
         self._on_ready = on_ready
         self._orders = Orders()
-        _known_model(model)
+        check_model(model)
         if not isinstance(handler, str):
             self._form(handler)
         elif isinstance(model, Model | EventLoop) or model != "auto":
@@ -218,7 +218,8 @@ class Serving:
         Options(**{name: value for name, value in self._options.items() if name in fields})
 
 
-def _known_model(model: object) -> None:
+def check_model(model: object) -> None:
+    """Raise what a model deserves that is none; a name is told the nearest one."""
     if isinstance(model, str):
         if model not in MODELS:
             near = difflib.get_close_matches(model, MODELS, n=1)
@@ -235,7 +236,7 @@ def form_for(model: str | Model | EventLoop, handler: Any, *, on_message: bool =
         ValueError, TypeError: there is no such model.
         NotOnThisSystem: the system cannot.
     """
-    _known_model(model)
+    check_model(model)
     if isinstance(model, EventLoop):
         return model
     if isinstance(model, Model):

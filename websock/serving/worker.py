@@ -90,7 +90,7 @@ def work(run: Work, line: int, status: int, grace: float, logger: LoggerLike) ->
         except (LoadError, TypeError, ValueError, ImportError, OSError) as error:
             if error.__cause__ is not None:
                 logger.error("%s", error, exc_info=error.__cause__)
-            usage = not isinstance(error, OSError)
+            usage = not isinstance(error, OSError) and error.__cause__ is None
             _tell(status, failed=str(error) or type(error).__name__, usage=usage)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

@@ -16,7 +16,7 @@ from ..net.tls import TLS
 
 __all__ = ["Refusals"]
 
-_MOST: Final = 256  # at a time; more are closed without a word
+_MOST: Final = 256  # at a time; when there are more, those who have waited longest are closed without a word
 _PATIENCE: Final = 2.0  # seconds for a peer's request and for its reading of the answer
 _IDLE: Final = 5.0  # seconds after which the thread ends when there is nothing to do
 _TEXT: Final = "The server has no room for another connection now.\n"
@@ -37,7 +37,6 @@ class Refusals:
         self._ssl = ssl
         self._lock = threading.RLock()
         self._new: deque[socket.socket] = deque()
-        self._count = 0
         self._thread: threading.Thread | None = None
         self._wake: socket.socket | None = None
         self._closed = False
@@ -45,10 +44,9 @@ class Refusals:
     def add(self, sock: socket.socket) -> None:
         """Refuse a connection. The socket is ours from now on; does not wait."""
         with self._lock:
-            if self._closed or self._count >= _MOST or not self._running():
+            if self._closed or len(self._new) >= _MOST or not self._running():
                 sock.close()
                 return
-            self._count += 1
             self._new.append(sock)
             self._nudge()
 
@@ -95,19 +93,21 @@ class Refusals:
                 done = {key.data for key, _ in ready if key.data is not None and key.data.step()}
                 if any(key.data is None for key, _ in ready):
                     woken.recv(4096)
+                with self._lock:
+                    fresh = [_Refusal(sock, self._options, self._ssl) for sock in self._new]
+                    self._new.clear()
                 now = time.monotonic()
+                for one in fresh:
+                    waiting[one] = now + _PATIENCE
+                    selector.register(one.sock, selectors.EVENT_READ, one)
                 done.update(one for one, deadline in waiting.items() if deadline <= now or self._closed)
+                done.update(list(waiting)[: max(0, len(waiting) - _MOST)])
                 for one in done:
                     selector.unregister(one.sock)
                     one.sock.close()
                     del waiting[one]
                 with self._lock:
-                    self._count -= len(done)
-                    while self._new:
-                        one = _Refusal(self._new.popleft(), self._options, self._ssl)
-                        waiting[one] = now + _PATIENCE
-                        selector.register(one.sock, selectors.EVENT_READ, one)
-                    if not waiting and (self._closed or not ready):
+                    if not waiting and not self._new and (self._closed or not ready):
                         self._end()
                         return
 

@@ -159,9 +159,14 @@ class Server:
         self._lock = threading.RLock()  # a signal handler may call shutdown in the thread that accepts
         self._refusals = Refusals(service.options, ssl)
         self.model = model or Threads()
-        self.model.open(_Host(self._listener, self.logger))
+        try:
+            self.model.open(_Host(self._listener, self.logger))
+        except BaseException:  # it has a server already
+            self._listener.close()
+            raise
         self._closing = False
         self._refusing = True  # what is not open yet, once it closes
+        self._close_with: tuple[int, str] = (CloseCode.GOING_AWAY, "")  # what opens meanwhile
         self._acceptor: threading.Thread | None = None  # who is in serve_forever
         self._stopped = threading.Event()  # nobody is in serve_forever
         self._stopped.set()
@@ -243,8 +248,9 @@ class Server:
         with self._lock:
             if self._closing:
                 return
-            self._closing = True
             self._refusing = refuse
+            self._close_with = (code, reason)
+            self._closing = True
             acceptor = self._acceptor
         self._listener.close()
         if acceptor is not threading.current_thread():  # else a signal handler: it goes on when this returns
@@ -340,7 +346,7 @@ class _Session:
             if close_connections:
                 connection._start_close(code, reason)
         elif server._closing:
-            connection._start_close(CloseCode.GOING_AWAY, "")
+            connection._start_close(*server._close_with)
         with HandlerRun(connection.logger) as run:
             server.service.handler(connection)
         connection.close(run.code)
