@@ -5,8 +5,8 @@ connection; but who is idle is, with few connections at a time, most often the s
 wait in a fixed order), and one that is woken takes many at once: connections that stay make the difference stay.
 Measured on Linux 6.18 with four workers and 200 connections that come one by one: 12, 27, 48 and 113 of them.
 **A listener for each worker** on the same port (SO_REUSEPORT): Linux shares connections out by a hash of their
-addresses, so each worker gets nearly as many (47, 49, 50, 54). macOS gives all of them to one of the listeners, so this is the default
-on Linux alone, and only for TCP.
+addresses, so each worker gets nearly as many (47, 49, 50, 54). macOS gives all of them to one of the listeners, so
+this is the default on Linux alone, and only for TCP.
 
 All listeners belong to the supervisor, which never accepts: when a worker dies, what waits at its listener waits for
 the one that takes its place, where otherwise the kernel would reset it.

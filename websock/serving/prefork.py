@@ -250,6 +250,8 @@ class Supervisor:
 
     def _be_a_worker(self, slot: _Slot, line: int, write_line: int, read_status: int, status: int) -> None:
         """The child: what is the supervisor's or another worker's is closed, above all the ends of pipes."""
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
         self._orders.listen(None)
         self._selector.close()
         for sock in (self._wake, self._woken):

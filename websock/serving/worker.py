@@ -111,7 +111,6 @@ def _signals(orders: Orders) -> None:
     """The supervisor acts on Ctrl-C and on a hang-up, which come to all of us, and then tells us."""
     if threading.current_thread() is not threading.main_thread():
         return  # there are none of the supervisor's either
-    signal.set_wakeup_fd(-1)
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: orders.give(Order(Do.STOP)))
