@@ -25,13 +25,16 @@ class Program:
     Every warning is an error there, so that what it leaves open shows on its standard error.
     """
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, *arguments: str, cwd: str | Path = LIBRARY, pass_fds: tuple[int, ...] = (), **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=LIBRARY,
+            cwd=cwd,
+            pass_fds=pass_fds,
             env={**os.environ, "PYTHONPATH": str(LIBRARY), "PYTHONIOENCODING": "utf-8", **environment},
             start_new_session=True,
         )

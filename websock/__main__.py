@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib.metadata
 import math
 import platform
@@ -15,10 +16,13 @@ from .asyncio.client import connect
 from .cli import Exit, explain
 from .cli.connect import talk
 from .cli.echo import echo
+from .cli.serve import reload_server, serve_handler
 from .cli.sockets import show
 from .cli.terminal import inert
 from .core.accelerate import ACCELERATED, REASON
 from .core.uri import URI, parse_uri
+from .serving.places import systemd_fds
+from .serving.running import MODELS, check_model
 from .version import __version__
 
 __all__ = ["main"]
@@ -50,6 +54,41 @@ exit status:
   {Exit.FAILED:<4} could not listen there
   {Exit.USAGE:<4} wrong usage
 """
+_SERVE = """\
+Serve a handler: MODULE:NAME, as in "chat:handler" or "shop.chat:rooms.handler". Modules in the current directory are
+found first. The addresses go to standard output, one a line, once the server is ready; its log to standard error.
+"""
+_SERVE_EXIT = f"""\
+models:
+  asyncio, uvloop   an event loop, for handlers with async def; "auto" takes uvloop where it is installed
+  threads           a thread for each connection, for handlers with def, as do
+  pool              a fixed number of threads: others wait a moment, then get 503
+  processes         a process for each connection
+
+signals:
+  SIGTERM, SIGINT   stop: clients are told 1001, "going away"; what is left after --grace is cut. Again: stop at once
+  SIGQUIT           stop at once
+  SIGHUP            read the TLS files again; with --workers, start new ones with new code, and then stop the old ones
+
+exit status:
+  {Exit.OK:<4} stopped by a signal
+  {Exit.FAILED:<4} could not listen there, or could not start
+  {Exit.USAGE:<4} wrong usage: an option, no such handler, or one of a kind that the model does not run
+
+examples:
+  websock serve chat:handler --host '' --port 8000 --workers 4
+  websock serve chat:handler --unix /run/chat.sock --pid-file /run/chat.pid && websock reload /run/chat.pid
+  websock serve chat:handler --certfile chain.pem --keyfile key.pem --origin https://chat.example
+"""
+_RELOAD = """\
+Tell a server to reload, as SIGHUP does: it reads its TLS files again, and with --workers it starts new ones, with the
+code that is there now, before it stops the old ones. Its log tells how that went.
+"""
+_RELOAD_EXIT = f"""\
+exit status:
+  {Exit.OK:<4} told
+  {Exit.FAILED:<4} no such server
+"""
 _SOCKETS = """\
 List the sockets of a process: kind, state (of TCP by its name in RFC 9293), octets that wait to be read and to be
 acknowledged (of a listening TCP socket: connections that wait to be accepted), and both addresses. Those that listen
@@ -75,11 +114,19 @@ class _Parser(argparse.ArgumentParser):
         """One line, rather than all options and then the line."""
         self.exit(Exit.USAGE, f"{self.prog}: {inert(message)} (try {self.prog} --help)\n")
 
+    def nearest(self, word: str) -> str:
+        """What was meant by an option that isn't there, in words."""
+        near = difflib.get_close_matches(word.partition("=")[0], list(self._option_string_actions), n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status. Wrong usage raises SystemExit(2), as with every argparse program."""
     parser = _parser()
-    args = parser.parse_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        sub: _Parser = args.parser
+        sub.error(f"unrecognized arguments: {' '.join(unknown)}{sub.nearest(unknown[0])}")
     run: Callable[[_Parser, argparse.Namespace], Exit] = args.run
     return run(args.parser, args)
 
@@ -116,6 +163,33 @@ def _parser() -> _Parser:
     add("--port", type=_port, help="default: 8765; 0: any free one")
     add("--unix", metavar="PATH", help="listen on a Unix socket instead")
     add("--tls", nargs=2, metavar=("CERT", "KEY"), help="serve wss:// with this certificate and its key (PEM)")
+
+    sub = command("serve", _serve, "serve a handler", description=_SERVE, epilog=_SERVE_EXIT)
+    sub.add_argument("handler", metavar="MODULE:NAME", help="the handler")
+    add = sub.add_argument
+    add("--host", action="append", help="default: 127.0.0.1, for this machine only; '': every address; repeatable")
+    add("--port", type=_port, help="default: 8765; 0: any free one")
+    add("--unix", metavar="PATH", help="listen on a Unix socket instead")
+    add("--unix-mode", metavar="MODE", type=_mode, help="of its file, in octal: 660")
+    add("--fd", metavar="N", type=_fd, action="append", help="a listening socket that is open already; repeatable; "
+        "what systemd has opened is taken without being asked for, unless there is an address")  # fmt: skip
+    add("--model", metavar="MODEL", type=_model, default="auto", help=f"{', '.join(MODELS)}; default: auto")
+    add("--workers", metavar="N", type=_number, help="so many processes, kept alive by one more; default: one alone")
+    add("--certfile", metavar="FILE", help="serve wss:// with this certificate (PEM)")
+    add("--keyfile", metavar="FILE", help="its key, if it isn't in the same file")
+    add("--grace", metavar="SECONDS", type=_seconds, default=30.0, help="to stop gracefully; default: 30")
+    add("--pid-file", metavar="FILE", help="write the number of the process there, for websock reload")
+    add("--log-level", choices=["debug", "info", "warning", "error"], default="info", help="default: info")
+    add("--origin", metavar="ORIGIN", action="append", help="pages from there may connect; repeatable; '*': all; "
+        "default: those of the same host")  # fmt: skip
+    add("--subprotocol", metavar="NAME", action="append", help="one that the handler speaks, best first; repeatable")
+    add("--compression", choices=["deflate", "none"], default="deflate", help="default: deflate")
+    add("--max-size", metavar="BYTES", type=_size, default=2**20, help="of a message; default: 1048576; 0: no limit")
+    add("--ping-interval", metavar="SECONDS", type=_seconds, default=20.0, help="default: 20; 0: no keepalive")
+    add("--ping-timeout", metavar="SECONDS", type=_seconds, default=20.0, help="default: 20; 0: wait for ever")
+
+    sub = command("reload", _reload, "tell a server to reload", description=_RELOAD, epilog=_RELOAD_EXIT)
+    sub.add_argument("server", metavar="PID|FILE", help="its number, or the file that --pid-file named")
 
     sub = command("sockets", _sockets, "the sockets of a process", description=_SOCKETS, epilog=_SOCKETS_EXIT)
     add = sub.add_argument
@@ -167,6 +241,36 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _model(text: str) -> str:
+    try:
+        check_model(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10_000):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a number of workers")
+    return int(text)
+
+
+def _fd(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 8):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't the number of a descriptor")
+    return int(text)
+
+
+def _mode(text: str) -> int:
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a mode such as 660")
+    return mode
+
+
 def _pid(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} isn't the number of a process")
@@ -214,6 +318,43 @@ def _echo(parser: _Parser, args: argparse.Namespace) -> Exit:
     host = "127.0.0.1" if args.host is None else args.host
     port = 8765 if args.port is None else args.port
     return echo(host, port, path=args.unix, tls=context)
+
+
+def _serve(parser: _Parser, args: argparse.Namespace) -> Exit:
+    here = [name for name in ("unix", "fd") if getattr(args, name) is not None]
+    here += ["host"] if args.host is not None or args.port is not None else []
+    if len(here) > 1:
+        parser.error("a server listens on --host and --port, on --unix or on --fd: on one of them")
+    if args.unix_mode is not None and args.unix is None:
+        parser.error("--unix-mode goes with --unix")
+    if args.keyfile is not None and args.certfile is None:
+        parser.error("--keyfile goes with --certfile")
+    fds = args.fd if here else systemd_fds()
+    return serve_handler(
+        args.handler,
+        host=args.host or "127.0.0.1",
+        port=8765 if args.port is None else args.port,
+        unix=args.unix,
+        mode=args.unix_mode,
+        fd=fds or None,
+        model=args.model,
+        workers=args.workers,
+        certfile=args.certfile,
+        keyfile=args.keyfile,
+        grace=args.grace,
+        pid_file=args.pid_file,
+        log_level=args.log_level,
+        subprotocols=args.subprotocol,
+        compression=None if args.compression == "none" else args.compression,
+        max_size=args.max_size,
+        ping_interval=args.ping_interval or None,
+        ping_timeout=args.ping_timeout or None,
+        **({} if args.origin is None else {"origins": None if "*" in args.origin else args.origin}),
+    )
+
+
+def _reload(parser: _Parser, args: argparse.Namespace) -> Exit:
+    return reload_server(args.server)
 
 
 def _sockets(parser: _Parser, args: argparse.Namespace) -> Exit:

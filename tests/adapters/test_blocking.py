@@ -311,14 +311,14 @@ def test_connection_accepted_during_shutdown_is_waited_for(bench: Any, monkeypat
     client = Background(websock.sync.connect, f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", open_timeout=3)
     assert entered.wait(3)
     server.shutdown()
-    left = [one for one in list(server._threads) if one.is_alive()]
+    left = server.model.jobs()
     go.set()
     serving.result()
     try:
         client.result().close()
     except Exception:
         pass
-    until(lambda: not server._threads)
+    until(lambda: not server.model.jobs())
     assert not left
 
 

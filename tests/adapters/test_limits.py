@@ -179,7 +179,7 @@ def _heard(server: Any) -> bool:
     inner = server.server
     if hasattr(inner, "_openings"):
         return any(opening._heard for opening in list(inner._openings))
-    return any(session._wire.heard for session in list(inner._threads.values()))
+    return any(session._wire.heard for session in list(inner.model.jobs()))
 
 
 def test_hooks_are_not_half_open(bench: Any, name: str) -> None:

@@ -100,7 +100,7 @@ class serve:  # noqa: N801 - it is used like a function
             function. What it sends, it sends with ``ws.send(...)`` and need not await; a peer that does not take what
             is sent to it is not read from. When it raises, the connection is closed with 1011.
         host, port: where to listen; host None is every address, port 0 any free one.
-        sock: a listening socket to use instead.
+        sock: a listening socket to use instead, or several.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
         hosts: the names by which the server may be asked, such as ``["example.com"]``; default: any. See `Options`.
@@ -136,7 +136,7 @@ class serve:  # noqa: N801 - it is used like a function
         port: int | None = None,
         *,
         on_message: OnMessage | None = None,
-        sock: socket.socket | None = None,
+        sock: socket.socket | Sequence[socket.socket] | None = None,
         ssl: ssl_module.SSLContext | None = None,
         origins: Origins = SAME_ORIGIN,
         hosts: Sequence[str] | None = None,
@@ -178,7 +178,7 @@ class serve:  # noqa: N801 - it is used like a function
 
         def listen() -> list[socket.socket]:
             if sock is not None:
-                return [sock]
+                return list(sock) if isinstance(sock, Sequence) else [sock]
             found = [place for name in places for place in _places(name, port or 0, family)]
             return [one for place in found for one in listening(place, asked)]
 
@@ -253,6 +253,7 @@ class Server:
         self._untended: set[ServerConnection] = set()  # those whose handler has ended, or that need none
         self.draining = False
         self._farewell: tuple[int, str] = (CloseCode.GOING_AWAY, "")  # for those that are opening meanwhile
+        self._refusing = True  # them
         self._closing: asyncio.Task[Any] | None = None
         self._closed: asyncio.Future[None] | None = None
 
@@ -360,13 +361,22 @@ class Server:
             await self.wait_closed()
             raise
 
-    def close(self, close_connections: bool = True, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+    def close(
+        self,
+        close_connections: bool = True,
+        code: int = CloseCode.GOING_AWAY,
+        reason: str = "",
+        *,
+        refuse: bool = True,
+    ) -> None:
         """Stop accepting, refuse what is not open yet with 503, and close all connections with `code`.
 
         Args:
             close_connections: False lets the open ones end by themselves.
+            refuse: answer those that are not open yet with 503; False opens them first.
         """
         if self._closing is None:
+            self._refusing = refuse
             self._farewell = (code, reason)
             self._closing = asyncio.get_running_loop().create_task(self._close(close_connections, code, reason))
 
@@ -377,18 +387,21 @@ class Server:
         code: int = draining.CODE,
         reason: str = "",
         spread: float = 0,
+        refuse: bool = True,
     ) -> Drained:
         """Stop so that nothing that was accepted is lost, and wait until all is over; tell how each connection ended.
 
-        No connection is accepted any more; openings get 503. ``draining`` is true from now on. Each connection gets a
-        Close as soon as its handler has answered what came and waits for more; what comes after that is not given to
-        the handler, and the peer knows by the Close that it was not accepted. A handler that does not come back is
-        waited for half of the time. What is left at the deadline is cut, and its handler cancelled.
+        No connection is accepted any more; openings get 503, or are opened first and closed then. ``draining`` is true
+        from now on. Each connection gets a Close as soon as its handler has answered what came and waits for more; what
+        comes after that is not given to the handler, and the peer knows by the Close that it was not accepted. A
+        handler that does not come back is waited for half of the time. What is left at the deadline is cut, and its
+        handler cancelled.
 
         Args:
             deadline: seconds that all of it may take.
             code, reason: of the Close; 1012 (service restart) lets clients come back, 1001 says that we go away.
             spread: seconds over which the Closes are spread at random, so that not all clients come back at once.
+            refuse: False opens what is not open yet.
 
         Raises:
             TypeError, ValueError: not numbers of seconds, or a Close that cannot be sent.
@@ -398,6 +411,7 @@ class Server:
         if self._closing is not None:
             raise InvalidState("the server is closing already")
         self.draining = True
+        self._refusing = refuse
         self._farewell = (code, reason)
         running = self._closing = asyncio.get_running_loop().create_task(self._drain(plan))
         return await asyncio.shield(running)
@@ -446,16 +460,17 @@ class Server:
         await self._acceptor.stop()
         self._away.close()
         tasks = list(self._connecting)
-        for task in tasks:
-            task.cancel()
+        if self._refusing:
+            for task in tasks:
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for sock in self._sockets:
             sock.close()
         self._sockets = []
 
     def _refuse_openings(self) -> int:
-        """Answer what is not open yet with 503; how many they were."""
-        openings = list(self._openings)
+        """Answer what is not open yet with 503, unless that is to be opened first; how many they were."""
+        openings = list(self._openings) if self._refusing else []
         for opening in openings:
             opening.refuse(ServerClosing("the server is closing"))
         return len(openings)
@@ -552,7 +567,7 @@ class _Opening(asyncio.Protocol):
         self._connected = True
         if self._handshake.done:
             self._transport.abort()  # time ran out in the TLS handshake
-        elif self._server._closing is not None:
+        elif self._server._closing is not None and self._server._refusing:
             self.refuse(ServerClosing("the server is closing"))
 
     def data_received(self, data: bytes) -> None:

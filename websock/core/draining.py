@@ -18,6 +18,7 @@ from .protocol import State
 __all__ = ["Drained", "DrainOutcome", "Plan", "outcome_of"]
 
 PATIENCE: Final = 0.5  # part of the deadline after which a connection is closed though its handler is busy
+LAST: Final = 1.0  # seconds for what is cut to end
 STEP: Final = 0.02  # seconds between two looks at connections that were not idle
 
 _C = TypeVar("_C", bound=Endpoint)
@@ -40,11 +41,15 @@ class Drained:
         outcomes: each connection that was open, and how it ended.
         refused: opening handshakes that were under way and got 503.
         seconds: how long it took.
+        elsewhere: connections that were other processes', of which only the end is known.
+        cut_elsewhere: those of them that were cut at the deadline.
     """
 
     outcomes: Mapping[Any, DrainOutcome]
     refused: int
     seconds: float
+    elsewhere: int = 0
+    cut_elsewhere: int = 0
 
     def count(self, outcome: DrainOutcome) -> int:
         """How many connections ended so."""
@@ -53,7 +58,10 @@ class Drained:
     def __str__(self) -> str:
         counts = collections.Counter(one.value for one in self.outcomes.values())
         told = ", ".join(f"{counts[one.value]} {one.value}" for one in DrainOutcome if counts[one.value])
-        return f"{len(self.outcomes)} connections in {self.seconds:.1f} s: {told or 'none'}; {self.refused} refused"
+        text = f"{len(self.outcomes)} connections in {self.seconds:.1f} s: {told or 'none'}; {self.refused} refused"
+        if self.elsewhere:
+            text += f"; {self.elsewhere} in other processes, {self.cut_elsewhere} of them cut"
+        return text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -162,6 +162,14 @@ class Gate:
         self._open += 1
         return None
 
+    def handed_over(self, ticket: Ticket) -> None:
+        """Another process has it: here it counts as open."""
+        ticket.forget()
+        self._half_open.pop(ticket, None)
+        if not ticket.open:
+            ticket.open = True
+            self._open += 1
+
     def answered(self, ticket: Ticket) -> None:
         """It will not be open, and is not half-open any more: it was refused, and reads its answer."""
         self._half_open.pop(ticket, None)

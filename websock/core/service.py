@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any
@@ -19,7 +21,7 @@ from .limits import Limits
 from .options import Options
 from .slow import DEFAULT, SlowConsumers
 
-__all__ = ["HandlerRun", "Service"]
+__all__ = ["HandlerRun", "Service", "check_kind", "handler_kind"]
 
 _DEFAULTS = Limits()
 
@@ -91,6 +93,51 @@ class Service:
             replaced = _checked("process_response", (yield self.process_response(connection, request, response)))
             response = replaced or response
         return response
+
+
+def check_kind(handler: object, *, asynchronous: bool, model: str) -> None:
+    """Refuse a handler that a model cannot run: found now, rather than by the first client.
+
+    Args:
+        handler: a function, or an object that is called like one.
+        asynchronous: whether the model awaits what the handler returns.
+        model: its name.
+
+    Raises:
+        TypeError: it is of the other kind; the message names handler and model.
+    """
+    if not callable(handler):
+        raise TypeError(f"the handler must be a function, not {handler!r}")
+    kind = handler_kind(handler)
+    name = getattr(handler, "__qualname__", None) or repr(handler)
+    if kind == "generator":
+        raise TypeError(f"the handler {name} is a generator function (it has yield), which no model runs")
+    if kind == "coroutine" and not asynchronous:
+        raise TypeError(
+            f"the handler {name} is a coroutine function (async def), and the model {model!r} calls ordinary functions:"
+            " use an event loop, or a handler with def"
+        )
+    if kind == "function" and asynchronous:
+        raise TypeError(
+            f"the handler {name} is an ordinary function (def), and the model {model!r} awaits coroutines:"
+            " use threads, a pool or processes, or a handler with async def"
+        )
+
+
+def handler_kind(handler: Any) -> str:
+    """ "coroutine", "function", "generator", or "either" for a wrapper that does not tell.
+
+    A wrapper (functools.wraps) with ``def`` around ``async def`` most often returns the coroutine.
+    """
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if not (inspect.isroutine(handler) or inspect.isclass(handler)):
+        handler = type(handler).__call__
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        return "generator"
+    if inspect.iscoroutinefunction(handler):
+        return "coroutine"
+    return "either" if inspect.iscoroutinefunction(inspect.unwrap(handler)) else "function"
 
 
 def _checked(hook: str, result: Any) -> Response | None:

@@ -8,7 +8,7 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Self
 
 from ..typing import LoggerLike
@@ -174,7 +174,9 @@ class Listener:
                 ready = self._selector.select(seconds_left(deadline))
                 self._check_open()
                 for key, _ in ready:
-                    if (found := self._accept(key.fileobj, deadline)) is not None:
+                    if key.data is not None:
+                        key.data()
+                    elif (found := self._accept(key.fileobj, deadline)) is not None:
                         return found
                 if seconds_left(deadline) == 0:  # also when there is no room for what is ready
                     raise explain(TimeoutError(), "accept on", self._spelled())
@@ -204,6 +206,25 @@ class Listener:
             raise explain(error, "accept on", self._spelled()) from None
         self._full = False
         return found
+
+    def watch(self, file: Any, callback: Callable[[], object]) -> None:
+        """Call `callback` in a thread that accepts, whenever `file` can be read, so that it need not wait for both."""
+        with self._lock:
+            self._check_open()
+            self._selector.register(file, selectors.EVENT_READ, callback)
+
+    def unwatch(self, file: Any) -> None:
+        """No more. To be called before `file` is closed; no error when the listener is."""
+        with self._lock:
+            if self._selector.get_map() is not None:
+                self._selector.unregister(file)
+
+    def forget(self) -> None:
+        """In a child process, instead of `close`: close our copies, and leave those of the parent as they are."""
+        self._closed = True
+        self._selector.close()
+        for sock in (*self._sockets, self._wake, self._woken):
+            sock.close()
 
     def __iter__(self) -> Iterator[Stream]:
         """Connections, until the listener is closed."""

@@ -1,15 +1,16 @@
-"""Serving from blocking code, a thread for each connection: `serve` and `unix_serve`."""
+"""Serving from blocking code: `serve` and `unix_serve`. What runs a connection is a `Model`, by default `Threads`."""
 
 from __future__ import annotations
 
 import functools
 import os
+import random
 import socket
 import ssl as ssl_module
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack, cast
 
 from ..core import draining
 from ..core.draining import Drained, Plan, outcome_of
@@ -20,13 +21,14 @@ from ..core.handshake import ServerHandshake, refusal_bytes
 from ..core.limits import Limits
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
-from ..core.service import HandlerRun, Service
+from ..core.service import HandlerRun, Service, check_kind
 from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
 from ..exceptions import (
     CloseCause,
     InvalidHandshake,
     InvalidMessage,
     InvalidState,
+    LimitExceeded,
     RequestTimeout,
     ServerClosing,
 )
@@ -42,6 +44,7 @@ from ..spec import CloseCode
 from ..typing import LoggerLike
 from ..version import SERVER
 from .connection import Connection, broadcast
+from .models import Model, Threads
 from .opening import Wire
 from .turning_away import TurningAway
 
@@ -76,7 +79,8 @@ def serve(
     host: str | Sequence[str] | None = None,
     port: int | None = None,
     *,
-    sock: socket.socket | None = None,
+    sock: socket.socket | Sequence[socket.socket] | None = None,
+    model: Model | None = None,
     ssl: ssl_module.SSLContext | None = None,
     origins: Origins = SAME_ORIGIN,
     hosts: Sequence[str] | None = None,
@@ -94,7 +98,7 @@ def serve(
     backlog: int = 1024,
     **options: Unpack[OptionKeywords],
 ) -> Server:
-    """Serve WebSocket connections, each in a thread.
+    """Serve WebSocket connections, each in a thread, or as `model` has it.
 
     ::
 
@@ -106,7 +110,8 @@ def serve(
     Args:
         handler: a function.
         host, port: where to listen; host None is every address, port 0 any free one.
-        sock: a listening socket to use instead.
+        sock: a listening socket to use instead, or several.
+        model: where connections run: ``Threads()``, the default, ``Pool()`` or ``Processes()`` of ``websock.serving``.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
         hosts: the names by which the server may be asked, such as ``["example.com"]``; default: any. See `Options`.
@@ -133,6 +138,8 @@ def serve(
         OSError: cannot listen there; the message names the address.
         TypeError, ValueError: an option is not one, or has a wrong value.
     """
+    model = model or Threads()
+    check_kind(handler, asynchronous=False, model=model.name)
     service = Service(
         handler=handler,
         options=options_from({**options, "origins": origins, "hosts": hosts}, "serve()", _KEYWORDS),
@@ -151,12 +158,13 @@ def serve(
     listeners: list[socket.socket] = []
     try:
         if sock is not None:
-            listeners.append(sock)
-            no_delay(sock)  # what is accepted inherits it
+            listeners += sock if isinstance(sock, Sequence) else [sock]
+            for listener in listeners:
+                no_delay(listener)  # what is accepted inherits it
         else:
             for name in places:
                 listeners += listening(Address("tcp", name or "", port or 0), asked)
-        return Server(service, listeners, create_connection, ssl)
+        return Server(service, listeners, create_connection, ssl, model)
     except BaseException:
         for listener in listeners:
             listener.close()
@@ -184,6 +192,7 @@ class Server:
         sockets: list[socket.socket],
         create_connection: type[ServerConnection],
         ssl: ssl_module.SSLContext | None,
+        model: Model | None = None,
     ) -> None:
         self.service = service
         self.logger = service.logger
@@ -194,10 +203,16 @@ class Server:
         self._gate_lock = threading.Lock()  # guards it; nothing waits while it is held
         self._away = TurningAway()
         self._lock = threading.RLock()  # a signal handler may call shutdown in the thread that accepts
-        self._threads: dict[threading.Thread, _Session] = {}
+        self.model = model or Threads()
+        try:
+            self.model.open(_Host(self._listener, self.logger))
+        except BaseException:  # it has a server already
+            self._listener.close()
+            raise
         self._closing = False
         self._farewell: tuple[int, str] = (CloseCode.GOING_AWAY, "")  # for those that are opening meanwhile
         self.draining = False
+        self._refusing = True  # them
         self._acceptor: threading.Thread | None = None  # who is in serve_forever
         self._stopped = threading.Event()  # nobody is in serve_forever
         self._stopped.set()
@@ -215,14 +230,21 @@ class Server:
 
     @property
     def connections(self) -> set[ServerConnection]:
-        """The connections that are open now."""
-        with self._lock:
-            sessions = list(self._threads.values())
+        """The connections that are open now, in this process."""
+        sessions = cast("list[_Session]", self.model.jobs())
         return {one.connection for one in sessions if one.connection is not None and one.connection.state is State.OPEN}
 
     def fileno(self) -> int:
         """The descriptor of the first listening socket."""
         return self.socket.fileno()
+
+    def watch(self, file: Any, callback: Callable[[], object]) -> None:
+        """Call `callback` in the thread that is in `serve_forever`, whenever `file` can be read."""
+        self._listener.watch(file, callback)
+
+    def unwatch(self, file: Any) -> None:
+        """No more; no error when the server is closed."""
+        self._listener.unwatch(file)
 
     def serve_forever(self) -> None:
         """Accept connections until `shutdown` is called, from another thread or a signal handler.
@@ -250,69 +272,59 @@ class Server:
         with self._gate_lock:
             ticket = self._gate.enter(address, time.monotonic())
         if isinstance(ticket, InvalidHandshake):
-            plain = self.ssl is None and not self.service.proxy_protocol
-            self._away.turn_away(sock, refusal_bytes(ticket) if plain else b"")
+            self._turn_away(sock, ticket)
             return
         session = _Session(self, sock, ticket)
-        thread = threading.Thread(target=self._run, args=(session,), name=f"websock-{address}", daemon=True)
-        with self._lock:
-            self._threads[thread] = session
         try:
-            thread.start()
-        except RuntimeError as error:  # the system has no room for one more thread
-            self.logger.error("can't start a thread: %s; trying again in %s s", error, BACK_OFF)
-            with self._lock:
-                del self._threads[thread]
-            session.leave()
-            sock.close()
+            self.model.start(session)
+        except (OSError, RuntimeError) as error:  # the system has no room for one more thread or process
+            self.logger.error("can't serve a connection: %s; trying again in %s s", error, BACK_OFF)
+            session.drop()
             time.sleep(BACK_OFF)
 
-    def _run(self, session: _Session) -> None:
-        try:
-            session.run()
-        finally:
-            session.leave()
-            with self._lock:
-                del self._threads[threading.current_thread()]
+    def _turn_away(self, sock: Any, failure: InvalidHandshake) -> None:
+        """Refuse a connection of which nothing was read."""
+        plain = self.ssl is None and not self.service.proxy_protocol
+        self._away.turn_away(sock, refusal_bytes(failure) if plain else b"")
 
-    def shutdown(self, close_connections: bool = True, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+    def shutdown(
+        self,
+        close_connections: bool = True,
+        code: int = CloseCode.GOING_AWAY,
+        reason: str = "",
+        *,
+        refuse: bool = True,
+    ) -> None:
         """Stop accepting, close all connections with `code`, and wait until every handler has ended.
 
         Args:
             close_connections: False lets the open ones end by themselves.
+            refuse: answer those that are not open yet with 503; False opens them first.
         """
-        if (sessions := self._stop_accepting(code, reason)) is None:
-            return
-        for _, session in sessions:
-            session.stop(close_connections, code, reason)
-        me = threading.current_thread()
-        for thread, session in sessions:
-            connection = session.connection
-            if thread is not me and thread.is_alive():
-                if close_connections and connection is not None and connection.state is not State.CONNECTING:
-                    connection.wait_closed()
-                thread.join()
-        self._forget()
+        if self._stop_accepting(code, reason, refuse):
+            self.model.stop(close_connections, code, reason, refuse)
+            self.model.join()
+            self._forget()
+
+    def _stop_accepting(self, code: int, reason: str, refuse: bool) -> bool:
+        """Let nothing more begin; False when somebody ends the server already."""
+        with self._lock:
+            if self._closing:
+                return False
+            self._refusing = refuse
+            self._farewell = (code, reason)
+            self._closing = True
+            acceptor = self._acceptor
+        self._listener.close()
+        if acceptor is not threading.current_thread():  # else a signal handler: it goes on when this returns
+            self._stopped.wait()
+        return True
 
     def _forget(self) -> None:
         """All connections are over: so is what was counted of them."""
         self._away.close()
         with self._gate_lock:
             self._gate.log.flush(time.monotonic())
-
-    def _stop_accepting(self, code: int, reason: str) -> list[tuple[threading.Thread, _Session]] | None:
-        """What there is to end, now that nothing more begins; None when somebody ends it already."""
-        with self._lock:
-            if self._closing:
-                return None
-            self._farewell = (code, reason)
-            self._closing = True
-            acceptor = self._acceptor
-        self._listener.close()
-        if acceptor is not threading.current_thread():  # else we are in a signal handler: it goes on when that returns
-            self._stopped.wait()
-        with self._lock:
-            return list(self._threads.items())
 
     def drain(
         self,
@@ -321,19 +333,21 @@ class Server:
         code: int = draining.CODE,
         reason: str = "",
         spread: float = 0,
+        refuse: bool = True,
     ) -> Drained:
         """Stop so that nothing that was accepted is lost, and wait until all is over; tell how each connection ended.
 
-        No connection is accepted any more; openings get 503. ``draining`` is true from now on. Each connection gets a
-        Close as soon as its handler has answered what came and waits for more; what comes after that is not given to
-        the handler, and the peer knows by the Close that it was not accepted. A handler that does not come back is
-        waited for half of the time. What is left at the deadline is cut; a handler that does not end then either is
-        left to itself, since nobody can end a thread.
+        No connection is accepted any more; openings get 503, or are opened first and closed then. ``draining`` is true
+        from now on. Each connection gets a Close as soon as its handler has answered what came and waits for more; what
+        comes after that is not given to the handler, and the peer knows by the Close that it was not accepted. A
+        handler that does not come back is waited for half of the time. What is left at the deadline is cut; a handler
+        that does not end then either is left to itself, since nobody can end a thread.
 
         Args:
             deadline: seconds that all of it may take.
             code, reason: of the Close; 1012 (service restart) lets clients come back, 1001 says that we go away.
             spread: seconds over which the Closes are spread at random, so that not all clients come back at once.
+            refuse: False opens what is not open yet.
 
         Raises:
             TypeError, ValueError: not numbers of seconds, or a Close that cannot be sent.
@@ -341,34 +355,36 @@ class Server:
         """
         plan = Plan(deadline, code, reason, spread)
         started = time.monotonic()
-        self.draining = True
-        if (sessions := self._stop_accepting(code, reason)) is None:
+        before, self.draining = self.draining, True
+        if not self._stop_accepting(code, reason, refuse):
+            self.draining = before
             raise InvalidState("the server is closing already")
         self.logger.info("server draining")
-        connections = []
-        refused = 0
-        for _, session in sessions:
-            if session.refuse():
-                refused += 1
-            elif session.connection is not None:
-                connections.append(session.connection)
-        times = plan.times(connections)
-        waiting = set(connections)
-        while waiting and (now := time.monotonic() - started) < deadline:
-            while times and times[-1][0] <= now:
-                times.pop()[1]._leave(plan.code, plan.reason, plan.patience)
-            waiting = {one for one in waiting if not one._shut}
-            for one in waiting:
-                one._leave_if_idle()
+        jobs = self.model.jobs()
+        sessions = [job for job in jobs if isinstance(job, _Session)]
+        opening = {session for session in sessions if not session.opened}
+        elsewhere = max(0, self.model.count() - len(jobs))
+        self.model.stop(True, code, reason, refuse, plan.patience, spread)
+        while self.model.count() and time.monotonic() - started < deadline:
+            for session in sessions:
+                session.step()
             time.sleep(draining.STEP)
-        for one in waiting:
-            one._cut()
-        for thread, _ in sessions:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, started + deadline - time.monotonic()))
+        cut = {session for session in sessions if not session.over}
+        for session in cut:
+            session.cut()
+        left = max(0, self.model.count() - len(self.model.jobs()))
+        self.model.abort()
+        ended = time.monotonic() + draining.LAST
+        while self.model.count() and time.monotonic() < ended:
+            time.sleep(draining.STEP)
         self._forget()
-        outcomes = {one: outcome_of(one, plan, one in waiting) for one in connections}
-        drained = Drained(outcomes, refused, time.monotonic() - started)
+        outcomes = {
+            session.connection: outcome_of(session.connection, plan, session in cut)
+            for session in sessions
+            if session.opened and session.connection is not None
+        }
+        refused = sum(not session.opened for session in opening)
+        drained = Drained(outcomes, refused, time.monotonic() - started, elsewhere, left)
         self.logger.info("server drained: %s", drained)
         return drained
 
@@ -379,8 +395,29 @@ class Server:
         self.shutdown()
 
 
+class _Told(NamedTuple):
+    """How a session is to end."""
+
+    close_connections: bool
+    code: int
+    reason: str
+    refuse: bool
+    patience: float | None  # None: at once
+    leave_at: float
+
+
+class _Host:
+    """What a model sees of the server."""
+
+    def __init__(self, listener: Listener, logger: LoggerLike) -> None:
+        self.logger = logger
+        self.watch = listener.watch
+        self.unwatch = listener.unwatch
+        self.forget = listener.forget
+
+
 class _Session:
-    """One connection from its acceptance to its end, in a thread of its own."""
+    """One connection from its acceptance to its end: a `Job`, wherever the model runs it."""
 
     def __init__(self, server: Server, sock: socket.socket, ticket: Ticket) -> None:
         timeout = server.service.options.open_timeout
@@ -393,38 +430,117 @@ class _Session:
         self._peer = ticket.address
         self._wire = Wire(self._stream, None if timeout is None else time.monotonic() + timeout)
         self._lock = threading.Lock()  # guards the moment in which the opening handshake is answered
-        self._opened = False  # it was answered with 101
+        self.opened = False  # it was answered with 101
+        self._told: _Told | None = None  # what `stop` was told
+        self._leaving = False
         self.connection: ServerConnection | None = None
+
+    def __str__(self) -> str:
+        return str(self._peer)
 
     def give_up(self, failure: InvalidHandshake) -> None:
         """A newer connection needs the place of this half-open one. Does not wait."""
         self._given_up = failure
         self._stream.shutdown_read()  # the answer is `failure`, if there is a request to answer
 
-    def leave(self) -> None:
-        """The connection is gone, or was never begun."""
+    # What a model calls: see `Job`.
+
+    def stop(
+        self,
+        close_connections: bool = True,
+        code: int = CloseCode.GOING_AWAY,
+        reason: str = "",
+        refuse: bool = True,
+        patience: float | None = None,
+        spread: float = 0.0,
+    ) -> None:
+        """The server stops: start closing, or end the opening handshake. Does not wait.
+
+        With `patience` the connection is closed when its handler has nothing under way, after so many seconds in any
+        case, and not before a moment at random within `spread` seconds: for that `step` has to be called.
+        """
+        with self._lock:
+            leave_at = time.monotonic() + random.uniform(0, spread)  # noqa: S311 - no secret
+            self._told = _Told(close_connections, code, reason, refuse, patience, leave_at)
+            if not self.opened:
+                if refuse:
+                    self._stream.shutdown_read()  # the answer is 503
+                return
+        if self._is_open:
+            self._close_as_told(self.connection)  # else `run` does
+
+    @property
+    def _is_open(self) -> bool:
+        return self.connection is not None and self.connection.state is not State.CONNECTING
+
+    def _close_as_told(self, connection: ServerConnection | None) -> None:
+        told = self._told
+        if connection is None or told is None or not told.close_connections:
+            return
+        if told.patience is None:
+            connection._start_close(told.code, told.reason, CloseCause.DRAINED)
+        else:
+            self.step()
+
+    def step(self) -> None:
+        """While the server drains: close the connection as soon as it is time, and it is idle."""
+        connection, told = self.connection, self._told
+        if connection is None or told is None or told.patience is None or connection.state is not State.OPEN:
+            return
+        if not self._leaving and time.monotonic() >= told.leave_at:
+            self._leaving = True
+            connection._leave(told.code, told.reason, told.patience)
+        connection._leave_if_idle()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no open connection any more."""
+        return self.connection is None or not self.opened or self.connection._shut
+
+    def cut(self) -> None:
+        """End the connection now, without a Close."""
+        if self._is_open and self.connection is not None:
+            self.connection._cut()
+
+    def wait(self) -> None:
+        """After `stop`: the closing handshake, which a busy handler would not get done."""
+        connection, told = self.connection, self._told
+        if told is None or not told.close_connections or connection is None or not self._is_open:
+            return
+        while told.patience is not None and not connection.wait_closed(draining.STEP):
+            self.step()
+        connection.wait_closed()
+
+    def abort(self) -> None:
+        """End the connection at once: whoever waits for it is told that it is lost."""
+        self._stream.shutdown()
+
+    def refuse(self) -> None:
+        """There is no room for it: 503."""
+        server = self._server
+        server._turn_away(self._stream.sock, LimitExceeded("no room", 503, server.service.limits.retry_after))
+        self.ended()
+
+    def forget(self) -> None:
+        """It runs in another process: there it is looked after until it is open, too."""
+        self._stream.close()
+        with self._server._gate_lock:
+            self._server._gate.handed_over(self._ticket)
+
+    def ended(self) -> None:
+        """It is over, wherever it ran: its place is free."""
         server, connection = self._server, self.connection
         with server._gate_lock:
             self._ticket.forget()
-            if self._opened and connection is not None:
+            if self.opened and connection is not None:
                 server._gate.ended(self._ticket, connection._protocol, time.monotonic())
             else:
                 server._gate.leave(self._ticket)
 
-    def refuse(self) -> bool:
-        """The server stops: end the opening handshake, unless it is over; the answer is 503."""
-        with self._lock:
-            if not self._opened:
-                self._stream.shutdown_read()
-            return not self._opened
-
-    def stop(self, close_connections: bool, code: int, reason: str) -> None:
-        """The server stops: start closing, or end the opening handshake. Does not wait."""
-        if self.refuse():
-            return
-        connection = self.connection
-        if close_connections and connection is not None and connection.state is not State.CONNECTING:
-            connection._start_close(code, reason, CloseCause.DRAINED)  # else `run` does
+    def drop(self) -> None:
+        """Nobody can run it."""
+        self._stream.close()
+        self.ended()
 
     def run(self) -> None:
         """The whole life of the connection."""
@@ -437,7 +553,9 @@ class _Session:
                 self._stream.close()
         if connection is None:
             return
-        if server._closing:
+        if self._told is not None:
+            self._close_as_told(connection)
+        elif server._closing:
             connection._start_close(*server._farewell, CloseCause.DRAINED)
         with HandlerRun(connection.logger) as run:
             server.service.handler(connection)
@@ -470,9 +588,10 @@ class _Session:
                 return None
             handshake.fail(RequestTimeout(f"no complete handshake within {server.service.options.open_timeout} s"))
         except (OSError, EOFError) as error:
+            stopped = self._told.refuse if self._told is not None else server._closing and server._refusing
             if self._given_up is not None and wire.heard and (server.ssl is None or wire.tls is not None):
                 handshake.fail(self._given_up)
-            elif server._closing:
+            elif stopped:
                 handshake.fail(ServerClosing("the server is closing"))
             else:
                 log_outcome(server.logger, None, self._given_up or error, self._peer)
@@ -481,7 +600,7 @@ class _Session:
             with server._gate_lock:
                 server._gate.answered(self._ticket)
         with self._lock:
-            self._opened = handshake.protocol is not None
+            self.opened = handshake.protocol is not None
         log_outcome(server.logger, handshake.response, handshake.failure, self._peer)
         try:
             wire.send(handshake.outgoing())
