@@ -556,7 +556,7 @@ class Protocol:
             if self._pong_due is not None:
                 self._pong_due += now - self._paused_at
             if self.meter is not None:
-                self.meter.save(now - self._paused_at)
+                self.meter.saved += now - self._paused_at
             self._paused_at = None
             self.wants_tick = True
 
