@@ -115,6 +115,8 @@ CASES: list[tuple[int, int, int, dict[str, Any], type[ProtocolError] | None]] = 
     (0x00, 0x80, 0, {}, UnexpectedContinuation),
     (0x81, 0x80, 0, {"fragmented": True}, ExpectedContinuation),
     (0x02, 0x80, 0, {"fragmented": True}, ExpectedContinuation),
+    (0x00, 0xFF, 2**63, {}, UnexpectedContinuation),  # as when the length has not come yet
+    (0x81, 0xFE, 1, {"fragmented": True}, ExpectedContinuation),
     (0x82, 0xE4, 100, {"room": 100}, None),
     (0x82, 0xE4, 100, {"room": 99}, PayloadTooBig),
     (0x80, 0x81, 1, {"room": 0, "fragmented": True}, PayloadTooBig),

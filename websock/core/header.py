@@ -59,14 +59,15 @@ def judge(
         if second & 0x7F > MAX_CONTROL:
             return ControlTooLong()
         return None
-    if length > MAX_LENGTH:
-        return LengthTooBig()
-    if length < _SMALLEST.get(second & 0x7F, 0):
-        return NonMinimalLength()
     if opcode == 0 and not fragmented:
         return UnexpectedContinuation()
     if opcode != 0 and fragmented:
         return ExpectedContinuation()
+    # From here on it is the length that counts, which may come later than the rest.
+    if length > MAX_LENGTH:
+        return LengthTooBig()
+    if length < _SMALLEST.get(second & 0x7F, 0):
+        return NonMinimalLength()
     if room is not None and length > room:
         return PayloadTooBig(f"frame of {length} bytes, room for {room}")
     return None
