@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
+FUZZ := .venv-fuzz
+TIME ?= 60
 PEERS := websockets picows aiohttp tornado websocket-client wsproto uvloop
 HOST ?= 127.0.0.1
 PORT ?= 8765
 
-.PHONY: help chat test lint autobahn bench clean sanitize
+.PHONY: help chat test lint autobahn bench fuzz floods soak clean sanitize
 
 help:
 	@echo "make chat       serve the chat example at http://$(HOST):$(PORT)/ (HOST=, PORT=)"
@@ -17,6 +19,9 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make autobahn   the Autobahn conformance suite (ARGS='--cases 1.*', FULL=1)"
 	@echo "make bench      rates beside other libraries (ARGS=--quick for a first look in 3 minutes)"
+	@echo "make fuzz       fuzz what strangers send, following coverage (TIME=60: seconds for each of the 9 targets)"
+	@echo "make floods     floods of all kinds, on our servers and others (ARGS='--only bomb')"
+	@echo "make soak       thousands of connections for minutes (ARGS='--minutes 10 --model asyncio')"
 	@echo "make clean      remove what these made"
 
 NPM := $(shell command -v npm)
@@ -37,6 +42,12 @@ $(VENV)/test: $(VENV)/run
 $(BENCH)/ready: pyproject.toml Makefile
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable . $(PEERS)
+	@touch $@
+
+# An environment of its own: atheris has wheels for few versions of Python, and the tests do without it.
+$(FUZZ)/ready: pyproject.toml $(wildcard websock/_native/*.[ch])
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@
 
 # exec: signals reach the server itself.
@@ -74,6 +85,16 @@ autobahn: $(VENV)/run
 bench: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/compare.py $(ARGS)
 
+# What it finds is in build/fuzz/found, and the line that replays it is printed; what it learned is there for the next run.
+fuzz: $(FUZZ)/ready
+	$(FUZZ)/bin/python -m tests.fuzz --time $(TIME) $(ARGS)
+
+floods: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/floods.py $(ARGS)
+
+soak: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/soak.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(BENCH) .autobahn .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(BENCH) $(FUZZ) .autobahn .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -59,14 +59,15 @@ def judge(
         if second & 0x7F > MAX_CONTROL:
             return ControlTooLong()
         return None
-    if length > MAX_LENGTH:
-        return LengthTooBig()
-    if length < _SMALLEST.get(second & 0x7F, 0):
-        return NonMinimalLength()
+    # First what two octets show: in whatever pieces a header comes, the same rule is the broken one.
     if opcode == 0 and not fragmented:
         return UnexpectedContinuation()
     if opcode != 0 and fragmented:
         return ExpectedContinuation()
+    if length > MAX_LENGTH:
+        return LengthTooBig()
+    if length < _SMALLEST.get(second & 0x7F, 0):
+        return NonMinimalLength()
     if room is not None and length > room:
         return PayloadTooBig(f"frame of {length} bytes, room for {room}")
     return None
