@@ -20,6 +20,7 @@ PARSING: Final = (InvalidHeaderFormat,)
 PERMITTED: Final = (InvalidHeaderFormat, NegotiationError)
 
 FLAGS: Final = ("server_no_context_takeover", "client_no_context_takeover")
+BITS: Final = ("server_max_window_bits", "client_max_window_bits")
 
 
 def check(data: bytes) -> None:
@@ -59,23 +60,26 @@ def _server(headers: Headers, ours: Deflate) -> None:
     parameters = dict(answered)
     assert len(parameters) == len(answered)
     # RFC 7692 section 7.1: the answer belongs to one of the offers.
-    assert any(
-        all(flag in parameters for flag in FLAGS if flag in dict(offer))
-        and ("client_max_window_bits" in dict(offer) or "client_max_window_bits" not in parameters)
-        and all(
-            int(parameters[bits] or 99) <= int(dict(offer)[bits] or 15)
-            for bits in ("server_max_window_bits", "client_max_window_bits")
-            if bits in dict(offer)
-        )
-        for name, offer in extensions.parse(headers, lenient=True)
-        if name == "permessage-deflate"
-    ), (answer, headers)
+    offers = [dict(offer) for name, offer in extensions.parse(headers, lenient=True) if name == "permessage-deflate"]
+    assert any(_answers(parameters, offer) for offer in offers), (answer, headers)
     client = extensions.agreement(Headers({extensions.HEADER: answer}), [Deflate(threshold=0)])
     ends = Protocol(server=True, pipeline=pipeline), Protocol(server=False, pipeline=client)
     for sender, receiver in (ends, ends[::-1]):
         for message in ("again " * 60, "again " * 60, b""):
             sender.send(message)
             assert receiver.receive(b"".join(bytes(one) for one in sender.outgoing())) == [message]
+
+
+def _answers(parameters: dict[str, str | None], offer: dict[str, str | None]) -> bool:
+    if not all(flag in parameters for flag in FLAGS if flag in offer):
+        return False
+    if "client_max_window_bits" in parameters and "client_max_window_bits" not in offer:
+        return False
+    return all(int(parameters.get(bits) or 99) <= _number(offer[bits]) for bits in BITS if bits in offer)
+
+
+def _number(bits: str | None) -> int:
+    return 15 if bits is None else int(bits) if bits.isascii() and bits.isdigit() else 0
 
 
 def _client(headers: Headers, ours: Deflate) -> None:

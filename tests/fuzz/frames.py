@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any, Final
 
 from websock.core.closing import parse_close
-from websock.core.codec import Fragment
+from websock.core.codec import SMALL_STEP, Fragment
 from websock.core.deflate import Deflate
 from websock.exceptions import ProtocolError
 
@@ -81,6 +81,9 @@ def check(data: bytes) -> None:
     by_piece = []
     for pieces in (chunks(wire, 0), chunks(wire, size), chunks(wire, 1)):
         twins = [decoded(codec, pieces, settings) for codec in CODECS]
+        if settings & 16 and max(map(len, pieces), default=0) > SMALL_STEP:
+            for found in twins:  # the native twin inflates step by step, and may find the first of two faults earlier
+                found.failure = found.failure and "failed"
         assert all(twin == twins[0] for twin in twins), twins
         by_piece.append(twins[0])
     if settings & 16:
@@ -88,5 +91,6 @@ def check(data: bytes) -> None:
         for found in by_piece:
             found.failure = found.failure and "failed"
     assert by_piece[0] == by_piece[1] == by_piece[2], by_piece
-    if not settings & 30:
+    # wsproto waits for the third octet of a surrogate, and may find another fault first: test_wsproto.py, 4.
+    if not settings & 30 and by_piece[0].failure != "InvalidUTF8":
         agree(CODECS[-1], wire, [size or 10**9], bool(settings & 1))
