@@ -12,6 +12,7 @@ from ..typing import Buffer
 __all__ = ["GATHER", "Channel", "after", "wait_for", "wait_writable"]
 
 READ_SIZE: Final = 2**16
+FIRST_SIZE: Final = 2**12  # octets of the buffer until a read fills it: thousands of connections say little, or nothing
 GATHER: Final = 64  # buffers in one system call; every system allows more
 
 
@@ -44,13 +45,16 @@ class Channel:
         Raises:
             OSError: the connection is broken.
         """
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(READ_SIZE))
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffer = memoryview(bytearray(FIRST_SIZE))
         try:
-            size = self.sock.recv_into(self._buffer)
+            size = self.sock.recv_into(buffer)
         except (BlockingIOError, InterruptedError):
             return None
-        return self._buffer[:size]
+        if size == FIRST_SIZE == len(buffer):
+            self._buffer = memoryview(bytearray(READ_SIZE))
+        return buffer[:size]
 
     def send(self, buffers: list[Buffer]) -> list[Buffer]:
         """Write what the system takes of `buffers`; what is left, in order.
