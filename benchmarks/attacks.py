@@ -61,12 +61,12 @@ def frame(first: int, payload: bytes = b"") -> bytes:
 class Peer:
     """One connection to the server."""
 
-    def __init__(self, host: str, port: int, *, small: bool = False) -> None:
+    def __init__(self, host: str, port: int, *, small: bool = False, timeout: float = 10) -> None:
         self.sock = socket.socket()
         if small:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.settimeout(10)
+        self.sock.settimeout(timeout)
         self.sock.connect((host, port))
         self.input = bytearray()
         self.code: int | None = None  # of the Close that came; 1005 when it has none
@@ -93,7 +93,11 @@ class Peer:
 
     def read(self, timeout: float) -> bool:
         """Take what comes within `timeout`; whether anything did."""
-        if self.over or not select.select([self.sock], [], [], max(timeout, 0))[0]:
+        if self.over:
+            return False
+        poll = select.poll()  # `select.select` knows no descriptors above 1023
+        poll.register(self.sock, select.POLLIN)
+        if not poll.poll(max(timeout, 0) * 1000):
             return False
         try:
             data = self.sock.recv(CHUNK)
@@ -272,41 +276,50 @@ def half_open(host: str, port: int, scale: float, seconds: float) -> Outcome:
     """10,000 requests that are begun and not ended; then one that wants to be served."""
     deadline = time.monotonic() + seconds
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    waiting = []
-    note = ""
+    number = int(10_000 * scale)
+    waiting: dict[int, socket.socket] = {}
+    epoll = select.epoll()
     try:
-        for _ in range(int(10_000 * scale)):
+        for _ in range(number):
             sock = socket.socket()
-            waiting.append(sock)
-            sock.settimeout(max(min(deadline - 4 - time.monotonic(), 2), 0.1))
-            try:
-                sock.connect((host, port))
-                sock.send(REQUEST.encode())
-            except OSError as error:
-                note = f"{type(error).__name__} at {len(waiting)}; "
-                if time.monotonic() > deadline - 4:
-                    break
+            waiting[sock.fileno()] = sock
+            sock.setblocking(False)
+            sock.connect_ex((host, port))
+            epoll.register(sock.fileno(), select.EPOLLOUT)
+        begun = 0
+        while begun < number and time.monotonic() < deadline - 6:  # a full backlog has them wait for their turn
+            for fd, _ in epoll.poll(0.1):
+                epoll.unregister(fd)
+                begun += 1
+                try:
+                    waiting[fd].send(REQUEST.encode())
+                except OSError:
+                    pass  # refused, or given up already: counted below
         time.sleep(1)
         poll = select.poll()
-        for sock in waiting:
+        for sock in waiting.values():
             poll.register(sock, select.POLLIN | select.POLLHUP)
-        given_up = len(poll.poll(0))
-        note += f"{len(waiting) - given_up} of {len(waiting)} held"
+        held = number - len(poll.poll(0))
+        note = f"{begun} of {number} begun, {held} held"
         before = time.monotonic()
-        peer = Peer(host, port)
         try:
-            peer.sock.settimeout(3)
+            peer = Peer(host, port, timeout=4)
+        except OSError as error:
+            return Outcome("waits", None, 0, f"{note}, a newcomer does not get in: {type(error).__name__}")
+        try:
             peer.open()
             peer.write(frame(FIN | TEXT, b"hello"), deadline)
             peer.wait(time.monotonic() + 3, 1)
-            note += f", a newcomer served in {(time.monotonic() - before) * 1000:.0f} ms"
+            if peer.messages:
+                note += f", a newcomer served in {(time.monotonic() - before) * 1000:.0f} ms"
             return Outcome("taken in" if peer.messages else "waits", None, 0, note)
         except OSError as error:
-            return Outcome("waits", None, 0, f"{note}, no room for a newcomer: {error}")
+            return Outcome("waits", None, 0, f"{note}, a newcomer is not served: {error}")
         finally:
             peer.close()
     finally:
-        for sock in waiting:
+        epoll.close()
+        for sock in waiting.values():
             sock.close()
 
 

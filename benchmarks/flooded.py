@@ -26,26 +26,28 @@ TIMES = 100
 
 
 class Watcher:
-    """The longest lag since it was last asked for, in seconds."""
+    """The longest lag since it was last asked for, and the most CPU time of this process within one: in seconds."""
 
     def __init__(self) -> None:
-        self._lag = 0.0
+        self._lag = self._busy = 0.0
+        self._before = (time.perf_counter(), time.process_time())
 
-    def note(self, slept: float) -> None:
-        self._lag = max(self._lag, slept - NAP)
+    def woken(self) -> None:
+        now, before = (time.perf_counter(), time.process_time()), self._before
+        self._lag = max(self._lag, now[0] - before[0] - NAP)
+        self._busy = max(self._busy, now[1] - before[1])
+        self._before = now
 
     async def watch(self) -> None:
         while True:
-            before = time.perf_counter()
             await asyncio.sleep(NAP)
-            self.note(time.perf_counter() - before)
+            self.woken()
 
     def watch_in_thread(self) -> None:
         def watch() -> None:
             while True:
-                before = time.perf_counter()
                 time.sleep(NAP)
-                self.note(time.perf_counter() - before)
+                self.woken()
 
         threading.Thread(target=watch, daemon=True).start()
 
@@ -54,8 +56,9 @@ class Watcher:
 
         def answer() -> None:
             for _ in sys.stdin:
-                lag, self._lag = self._lag, 0.0
-                sys.stdout.write(f"{lag:.6f}\n")
+                lag, busy = self._lag, self._busy
+                self._lag = self._busy = 0.0
+                sys.stdout.write(f"{lag:.6f} {busy:.6f}\n")
                 sys.stdout.flush()
 
         threading.Thread(target=answer, daemon=True).start()

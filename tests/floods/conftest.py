@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..adapters.conftest import (  # noqa: F401 - pytest looks for fixtures and hooks here
-    bench,
+from ..adapters.conftest import bench, name  # noqa: F401 - pytest looks for fixtures and hooks here
+from ..sockets import (  # noqa: F401 - as above
     certificate,
     client_ssl,
     logs,
-    name,
     nothing_left_behind,
     pytest_collection_modifyitems,
     server_ssl,
