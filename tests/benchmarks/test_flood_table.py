@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -63,3 +64,22 @@ def test_one_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_what_is_within_the_limits(attack: str, outcome: Outcome, good: bool) -> None:
     assert floods.within(attack, outcome) is good
+
+
+@pytest.mark.parametrize(
+    ("changes", "over"),
+    [
+        ({}, []),
+        ({"growth": 6.0}, ["memory"]),
+        ({"lag": 60.0, "busy": 40.0}, ["lag"]),
+        ({"lag": 60.0, "busy": 4.0}, []),  # others had the cores
+        ({"echo": 60.0}, ["others"]),
+        ({"echo": 60.0, "quiet": 21.0}, []),
+        ({"echo": 60.0, "lag": 40.0, "busy": 4.0}, []),
+        ({"echo": 160.0, "lag": 40.0, "busy": 4.0}, ["others"]),
+        ({"echo": 160.0, "lag": 140.0, "busy": 130.0, "growth": 10.0}, ["memory", "lag", "others"]),
+    ],
+)
+def test_ceilings(changes: dict[str, float], over: list[str]) -> None:
+    quiet = floods.Cell("taken in", 1.0, 5.0, 4.0, 5.0, 10.0, 20.0, 1.0, [])
+    assert floods.misses(dataclasses.replace(quiet, **changes)) == over  # type: ignore[arg-type]
