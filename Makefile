@@ -57,7 +57,8 @@ chat: $(VENV)/run
 # Once over the native twins, where they could be built; then what has twins once more over the Python ones.
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
-	WEBSOCK_PURE=1 $(BIN)/python -m pytest -q tests/core tests/adapters tests/net/test_asyncio_streams.py tests/net/test_transport.py
+	WEBSOCK_PURE=1 $(BIN)/python -m pytest -q tests/core tests/adapters tests/floods tests/fuzz \
+		tests/net/test_asyncio_streams.py tests/net/test_transport.py
 
 # The native twins under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, then a fuzz run over many examples.
 SANITIZED := build/sanitized
@@ -71,7 +72,7 @@ sanitize: $(VENV)/test
 	cd $(SANITIZED) && CI=true ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		sh -c '$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_native.py tests/core/test_codec.py \
-			tests/core/test_codec_limits.py tests/core/test_streaming.py tests/core/test_inbox.py tests/adapters/test_on_message.py && \
+			tests/core/test_codec_limits.py tests/fuzz/test_fuzz.py tests/core/test_streaming.py tests/core/test_inbox.py tests/adapters/test_on_message.py && \
 			WEBSOCK_HYPOTHESIS=heavy $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_native.py'
 
 lint: $(VENV)/test

@@ -242,7 +242,7 @@ def single_octets(host: str, port: int, scale: float, seconds: float) -> Outcome
     try:
         peer.open()
         number = max(int(80 * scale), 1)
-        data = frame(FIN | BINARY, b"x" * 62_500)
+        data = frame(FIN | TEXT, b"x" * 62_500)
         sent = 0
         while sent < number and peer.write(data, deadline - 2, step=1):
             sent += 1
