@@ -152,12 +152,12 @@ def measure(attack: str, contender: Contender, scale: float) -> Cell:
 
 def misses(cell: Cell) -> list[str]:
     """The ceilings that it is over."""
-    machine = 2 * cell.busy < cell.lag  # in most of that time others had the cores
-    waited = cell.echo - cell.lag if machine else cell.echo
+    # Where the server had less than half of a lag, others had the cores: only its own part counts.
+    own = cell.lag if 2 * cell.busy >= cell.lag else cell.busy
     over = {
         "memory": cell.growth > GROWTH,
-        "lag": cell.lag > LAG and not machine,
-        "others": waited > max(TIMES * cell.quiet, ECHO),
+        "lag": own > LAG,
+        "others": cell.echo - (cell.lag - own) > max(TIMES * cell.quiet, ECHO),
     }
     return [name for name, is_over in over.items() if is_over]
 
@@ -182,9 +182,9 @@ ABOUT = """\
 Each server runs in a process of its own with the defaults of its library. Memory is the peak of what is resident over
 what was before. Lag is how late a watcher wakes that sleeps for 5 ms over and over: on the event loop, or in a thread
 where the server has threads; busy is the most CPU time that the server itself had meanwhile. On a machine that is used
-for other things too, a lag of which the server had less than half is the machine's, and is not held against it; the
-others waited for it too. They are two clients in another process that each echo 64 octets every 5 ms; quiet is the 99th
-percentile in the second before the attack, p99 the one during it.""".splitlines()
+for other things too, of a lag of which the server had less than half only that counts, and the clients' wait is shorter
+by the rest. They are two, in another process, that each echo 64 octets every 5 ms; quiet is the 99th percentile in the
+second before the attack, p99 the one during it.""".splitlines()
 
 
 def markdown(found: dict[str, dict[str, Cell | str]], contenders: Sequence[Contender]) -> str:

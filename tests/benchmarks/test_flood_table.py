@@ -73,6 +73,7 @@ def test_what_is_within_the_limits(attack: str, outcome: Outcome, good: bool) ->
         ({"growth": 6.0}, ["memory"]),
         ({"lag": 60.0, "busy": 40.0}, ["lag"]),
         ({"lag": 60.0, "busy": 4.0}, []),  # others had the cores
+        ({"lag": 400.0, "busy": 60.0}, ["lag"]),
         ({"echo": 60.0}, ["others"]),
         ({"echo": 60.0, "quiet": 21.0}, []),
         ({"echo": 60.0, "lag": 40.0, "busy": 4.0}, []),
