@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
+FUZZ := .venv-fuzz
+TIME ?= 60
 PEERS := websockets picows aiohttp tornado websocket-client wsproto uvloop
 HOST ?= 127.0.0.1
 PORT ?= 8765
 
-.PHONY: help chat test lint autobahn bench clean sanitize
+.PHONY: help chat test lint autobahn bench fuzz floods soak clean sanitize
 
 help:
 	@echo "make chat       serve the chat example at http://$(HOST):$(PORT)/ (HOST=, PORT=)"
@@ -17,6 +19,9 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make autobahn   the Autobahn conformance suite (ARGS='--cases 1.*', FULL=1)"
 	@echo "make bench      rates beside other libraries (ARGS=--quick for a first look in 3 minutes)"
+	@echo "make fuzz       fuzz what strangers send, following coverage (TIME=60: seconds for each of the 9 targets)"
+	@echo "make floods     floods of all kinds, on our servers and others (ARGS='--only bomb')"
+	@echo "make soak       thousands of connections for minutes (ARGS='--minutes 10 --model asyncio')"
 	@echo "make clean      remove what these made"
 
 NPM := $(shell command -v npm)
@@ -39,6 +44,12 @@ $(BENCH)/ready: pyproject.toml Makefile
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable . $(PEERS)
 	@touch $@
 
+# An environment of its own: atheris has wheels for few versions of Python, and the tests do without it.
+$(FUZZ)/ready: pyproject.toml $(wildcard websock/_native/*.[ch])
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@touch $@
+
 # exec: signals reach the server itself.
 chat: $(VENV)/run
 	@exec $(BIN)/python -B examples/chat/server.py --host $(HOST) --port $(PORT)
@@ -46,7 +57,8 @@ chat: $(VENV)/run
 # Once over the native twins, where they could be built; then what has twins once more over the Python ones.
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
-	WEBSOCK_PURE=1 $(BIN)/python -m pytest -q tests/core tests/adapters tests/net/test_asyncio_streams.py tests/net/test_transport.py
+	WEBSOCK_PURE=1 $(BIN)/python -m pytest -q tests/core tests/adapters tests/floods tests/fuzz \
+		tests/net/test_asyncio_streams.py tests/net/test_transport.py
 
 # The native twins under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, then a fuzz run over many examples.
 SANITIZED := build/sanitized
@@ -60,7 +72,7 @@ sanitize: $(VENV)/test
 	cd $(SANITIZED) && CI=true ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		sh -c '$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_native.py tests/core/test_codec.py \
-			tests/core/test_codec_limits.py tests/core/test_streaming.py tests/core/test_inbox.py tests/adapters/test_on_message.py && \
+			tests/core/test_codec_limits.py tests/fuzz/test_fuzz.py tests/core/test_streaming.py tests/core/test_inbox.py tests/adapters/test_on_message.py && \
 			WEBSOCK_HYPOTHESIS=heavy $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_native.py'
 
 lint: $(VENV)/test
@@ -74,6 +86,16 @@ autobahn: $(VENV)/run
 bench: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/compare.py $(ARGS)
 
+# What it finds is in build/fuzz/found, and the line that replays it is printed; what it learned is there for the next run.
+fuzz: $(FUZZ)/ready
+	$(FUZZ)/bin/python -m tests.fuzz --time $(TIME) $(ARGS)
+
+floods: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/floods.py $(ARGS)
+
+soak: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/soak.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(BENCH) .autobahn .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(BENCH) $(FUZZ) .autobahn .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -284,7 +284,7 @@ class Decoder:
                             else:
                                 payload = apply_mask(payload, key)
                         if transforms:
-                            payload = self._expand(payload, transforms)
+                            payload = self._expand(payload, transforms, first & 0x0F == _TEXT)
                         if first & 0x0F == _TEXT:
                             try:
                                 append(payload.decode())
@@ -354,15 +354,15 @@ class Decoder:
         data = None if self._assembly is None else self._assembly.take()
         return Fragment(data, False) if data else None
 
-    def _expand(self, payload: bytes, transforms: Sequence[Transform]) -> bytes:
-        """What the extensions make of a whole message."""
+    def _expand(self, payload: bytes, transforms: Sequence[Transform], text: bool) -> bytes:
+        """What the extensions make of a whole message; of several faults in it, the first one counts."""
         pieces = decode_through(transforms, payload, True)
         if isinstance(pieces, tuple) and len(pieces) == 1:
             (data,) = pieces
             if self._max_size is not None and len(data) > self._max_size:
                 raise too_big(self._max_size)
         else:
-            assembly = Assembly(False, self._max_size, transforms)
+            assembly = Assembly(text, self._max_size, transforms)
             assembly.extend(pieces, True)
             data = assembly.take_bytes()
         self.expanded += len(data)

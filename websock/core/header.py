@@ -59,11 +59,11 @@ def judge(
         if second & 0x7F > MAX_CONTROL:
             return ControlTooLong()
         return None
+    # First what two octets show: in whatever pieces a header comes, the same rule is the broken one.
     if opcode == 0 and not fragmented:
         return UnexpectedContinuation()
     if opcode != 0 and fragmented:
         return ExpectedContinuation()
-    # From here on it is the length that counts, which may come later than the rest.
     if length > MAX_LENGTH:
         return LengthTooBig()
     if length < _SMALLEST.get(second & 0x7F, 0):

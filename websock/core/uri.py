@@ -130,8 +130,9 @@ def _host(uri: str, parts: urllib.parse.SplitResult) -> str:
     return encoded
 
 
-# RFC 3986 section 3.2.2: unreserved and sub-delims, without percent-encoding, which no resolver understands.
-_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=")
+# RFC 3986 section 3.2.2: unreserved and sub-delims, without percent-encoding, which no resolver understands, and
+# without the comma, with which a Host header would look like two of them: servers refuse that, ours too.
+_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+;=")
 
 
 def _user(uri: str, parts: urllib.parse.SplitResult) -> tuple[str, str] | None:

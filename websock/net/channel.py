@@ -15,6 +15,7 @@ __all__ = ["GATHER", "Channel", "after", "can_be_read", "wait_for", "wait_writab
 
 READ_SIZE: Final = 2**16
 _MOST: Final = 2e6  # seconds that poll can count; more are for ever
+FIRST_SIZE: Final = 2**12  # octets of the buffer until a read fills it: thousands of connections say little, or nothing
 GATHER: Final = 64  # buffers in one system call; every system allows more
 
 
@@ -49,13 +50,16 @@ class Channel:
         Raises:
             OSError: the connection is broken.
         """
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(READ_SIZE))
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffer = memoryview(bytearray(FIRST_SIZE))
         try:
-            size = self.sock.recv_into(self._buffer, min(limit, READ_SIZE))
+            size = self.sock.recv_into(buffer, min(limit, len(buffer)))
         except (BlockingIOError, InterruptedError):
             return None
-        return self._buffer[:size]
+        if size == FIRST_SIZE == len(buffer):
+            self._buffer = memoryview(bytearray(READ_SIZE))
+        return buffer[:size]
 
     def send(self, buffers: list[Buffer]) -> list[Buffer]:
         """Write what the system takes of `buffers`; what is left, in order.
