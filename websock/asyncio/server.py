@@ -22,6 +22,9 @@ from ..http11 import Request, Response
 from ..net.address import Address
 from ..net.asyncio import can_watch, transport_for
 from ..net.asyncio.accept import Acceptor
+from ..net.asyncio.memory import check_loop
+from ..net.memory import listening as listening_in_memory
+from ..net.memory import name_of
 from ..net.options import SocketOptions
 from ..net.resolving import resolve
 from ..net.sockets import listening, no_delay
@@ -72,7 +75,8 @@ class serve:  # noqa: N801 - it is used like a function
         on_message: called with connection and message, from the read that brought it and without a task: an ordinary
             function. What it sends, it sends with ``ws.send(...)`` and need not await; a peer that does not take what
             is sent to it is not read from. When it raises, the connection is closed with 1011.
-        host, port: where to listen; host None is every address, port 0 any free one.
+        host, port: where to listen; host None is every address, port 0 any free one. ``mem://name`` is a place in a
+            simulation (`websock.testing`).
         sock: a listening socket to use instead.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
@@ -134,6 +138,9 @@ class serve:  # noqa: N801 - it is used like a function
         def listen() -> list[socket.socket]:
             if sock is not None:
                 return [sock]
+            if (in_memory := name_of(host)) is not None:
+                check_loop(asyncio.get_running_loop(), in_memory)
+                return [listening_in_memory(in_memory)]
             places = [place for name in hosts for place in _places(name, port or 0, family)]
             return [one for place in places for one in listening(place, asked)]
 

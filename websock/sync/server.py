@@ -17,8 +17,9 @@ from ..core.protocol import LINGER_TIME, State
 from ..core.service import HandlerRun, Service
 from ..exceptions import InvalidState, RequestTimeout, ServerClosing
 from ..http11 import Request, Response
+from ..net import memory
 from ..net.address import Address
-from ..net.channel import Channel
+from ..net.channel import channel_for
 from ..net.errors import ClosedError
 from ..net.listener import Listener
 from ..net.options import SocketOptions
@@ -80,7 +81,8 @@ def serve(
 
     Args:
         handler: a function.
-        host, port: where to listen; host None is every address, port 0 any free one.
+        host, port: where to listen; host None is every address, port 0 any free one. ``mem://name`` is a place in a
+            simulation (`websock.testing`).
         sock: a listening socket to use instead.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
@@ -115,6 +117,8 @@ def serve(
         if sock is not None:
             listeners.append(sock)
             no_delay(sock)  # what is accepted inherits it
+        elif (in_memory := memory.name_of(host)) is not None:
+            listeners.append(memory.listening(in_memory))
         else:
             for name in hosts:
                 listeners += listening(Address("tcp", name or "", port or 0), asked)
@@ -147,7 +151,11 @@ class Server:
         self.logger = service.logger
         self.create_connection = create_connection
         self.ssl = ssl
-        self._listener = Listener(sockets, logger=self.logger)
+        self._listener: Listener | memory.MemoryListener
+        if isinstance(sockets[0], memory.MemorySocket):
+            self._listener = memory.network_for(str(sockets[0])).listener(sockets)
+        else:
+            self._listener = Listener(sockets, logger=self.logger)
         self._lock = threading.RLock()  # a signal handler may call shutdown in the thread that accepts
         self._threads: dict[threading.Thread, _Session] = {}
         self._closing = False
@@ -259,7 +267,7 @@ class _Session:
     def __init__(self, server: Server, sock: socket.socket, address: Any) -> None:
         timeout = server.service.options.open_timeout
         self._server = server
-        self._stream = Channel(sock)
+        self._stream = channel_for(sock)
         self._peer = address
         self._wire = Wire(self._stream, None if timeout is None else time.monotonic() + timeout)
         self._lock = threading.Lock()  # guards the moment in which the opening handshake is answered
