@@ -1,0 +1,59 @@
+"""Our client and our server under faults, for thousands of seeds: what must be true, is true for all of them.
+
+``WEBSOCK_SEEDS=50000`` tries so many; ``WEBSOCK_SEED=1234`` that one alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from websock.testing import simulate
+
+from ..sockets import Logs
+from . import asyncio_programs
+from .plans import BOUND, Wrong, faults_of, judge
+
+BLOCK = 50
+SEEDS = int(os.environ.get("WEBSOCK_SEEDS", "1000"))
+ONE = os.environ.get("WEBSOCK_SEED")
+BLOCKS = (
+    [range(int(ONE), int(ONE) + 1)] if ONE else [range(at, min(at + BLOCK, SEEDS)) for at in range(0, SEEDS, BLOCK)]
+)
+
+
+def attempt(adapter: str, seed: int, logs: Logs) -> int:
+    """Run the program of a seed and judge it; the fingerprint of the run."""
+    run_program = {"asyncio": asyncio_programs.run_program}[adapter]
+    logs.clear()
+    with simulate(seed, faults_of(seed), limit=BOUND) as sim:
+        runs = run_program(sim, seed)
+    sim.check()
+    for run in runs:
+        judge(run)
+    planned = [record for record in logs.tracebacks() if record.exc_info and record.exc_info[0] is not None]
+    wrong = [logs.text(record) for record in planned if record.exc_info and record.exc_info[0].__name__ != "Planned"]  # type: ignore[union-attr]
+    wrong += [logs.text(record) for record in logs.records if record.name == "asyncio"]
+    if wrong:
+        raise Wrong("\n".join(wrong))
+    return sim.fingerprint
+
+
+@pytest.mark.parametrize("seeds", BLOCKS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
+@pytest.mark.parametrize("adapter", ["asyncio"])
+def test_seeds(adapter: str, seeds: range, logs: Logs) -> None:
+    logging.getLogger("websock").setLevel(logging.ERROR)
+    failures = []
+    for seed in seeds:
+        try:
+            attempt(adapter, seed, logs)
+        except Exception as error:
+            failures.append((seed, error))
+    logs.clear()
+    if failures:
+        seed, error = failures[0]
+        told = "\n".join(f"seed {seed}: {type(error).__name__}: {str(error)[:600]}" for seed, error in failures)
+        again = f"WEBSOCK_SEED={seed} python -m pytest tests/simulation -k {adapter}"
+        raise AssertionError(f"{len(failures)} of {len(seeds)} seeds fail\n{told}\nagain: {again}") from error
