@@ -13,11 +13,7 @@ from websock.exceptions import ConnectionClosed, InvalidHandshake
 from websock.testing import Simulation
 from websock.typing import Data
 
-from .plans import End, Ping, Run, Send, Sleep, options_of, plan_of
-
-
-class Planned(Exception):
-    """What a handler raises because its plan says so."""
+from .plans import End, Ping, Planned, Run, Send, Sleep, options_of, plan_of
 
 
 class Unknown(Exception):
@@ -180,4 +176,3 @@ def run_program(sim: Simulation, seed: int) -> list[Run]:
     program = Program(sim, seed)
     sim.run(program.main())
     return program.runs
-

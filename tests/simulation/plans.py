@@ -151,6 +151,10 @@ def faults_of(seed: int) -> Faults:
     return Faults() if seed % 5 == 0 else Faults.from_seed(seed)
 
 
+class Planned(Exception):
+    """What a handler raises because its plan says so."""
+
+
 class Wrong(AssertionError):
     """What must be true is not."""
 

@@ -13,7 +13,7 @@ import pytest
 from websock.testing import simulate
 
 from ..sockets import Logs
-from . import asyncio_programs
+from . import asyncio_programs, blocking_programs
 from .plans import BOUND, Wrong, faults_of, judge
 
 BLOCK = 50
@@ -26,7 +26,7 @@ BLOCKS = (
 
 def attempt(adapter: str, seed: int, logs: Logs) -> int:
     """Run the program of a seed and judge it; the fingerprint of the run."""
-    run_program = {"asyncio": asyncio_programs.run_program}[adapter]
+    run_program = {"asyncio": asyncio_programs.run_program, "blocking": blocking_programs.run_program}[adapter]
     logs.clear()
     with simulate(seed, faults_of(seed), limit=BOUND) as sim:
         runs = run_program(sim, seed)
@@ -42,7 +42,7 @@ def attempt(adapter: str, seed: int, logs: Logs) -> int:
 
 
 @pytest.mark.parametrize("seeds", BLOCKS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
-@pytest.mark.parametrize("adapter", ["asyncio"])
+@pytest.mark.parametrize("adapter", ["asyncio", "blocking"])
 def test_seeds(adapter: str, seeds: range, logs: Logs) -> None:
     logging.getLogger("websock").setLevel(logging.ERROR)
     failures = []

@@ -49,7 +49,7 @@ class ServerConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.server._untended.discard(self)
+        self.server._untended.pop(self, None)
 
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -202,11 +202,11 @@ class Server:
         self._serving = False
         self._acceptor: Acceptor  # by ourselves, since a server that closes must also end what is in a TLS handshake
         self._connecting: set[asyncio.Task[None]] = set()  # those that have no transport yet
-        self._openings: set[_Opening] = set()
+        self._openings: dict[_Opening, None] = {}  # in their order, so that a simulation is repeated exactly
         self._deadlines: collections.OrderedDict[_Opening, float] = collections.OrderedDict()  # all have as much time
         self._sweep: asyncio.TimerHandle | None = None  # at the first of them
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}  # by the task of the handler, or of a hook
-        self._untended: set[ServerConnection] = set()  # those whose handler has ended, or that need none
+        self._untended: dict[ServerConnection, None] = {}  # those whose handler has ended, or that need none
         self._closing: asyncio.Task[None] | None = None
         self._closed: asyncio.Future[None] | None = None
 
@@ -367,7 +367,7 @@ class _Opening(asyncio.Protocol):
         self._peer = peer
         self.ended: asyncio.Future[None] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None  # for reading an answer that ends the connection
-        server._openings.add(self)
+        server._openings[self] = None
         timeout = server.service.options.open_timeout
         if timeout is not None:
             server._deadlines[self] = deadline = loop.time() + timeout
@@ -483,7 +483,7 @@ class _Opening(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._server._openings.discard(self)
+        self._server._openings.pop(self, None)
         self._server._deadlines.pop(self, None)
         if not self.ended.done():
             self.ended.set_result(None)
@@ -519,7 +519,7 @@ class _Opening(asyncio.Protocol):
         transport.writelines(handshake.outgoing())
         transport.resume_reading()  # before what may pause it again: the loop reads when we are done
         if server.service.handler is _nothing_to_do:
-            server._untended.add(connection)
+            server._untended[connection] = None
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
             connection._start_close(CloseCode.GOING_AWAY, "")
@@ -533,7 +533,7 @@ async def _handle(handler: Handler, connection: ServerConnection) -> None:
         with HandlerRun(connection.logger) as run:
             await handler(connection)
         if not connection._lost:
-            connection.server._untended.add(connection)  # there is nothing left for a task to do
+            connection.server._untended[connection] = None  # there is nothing left for a task to do
             connection._start_close(run.code, "")
     except asyncio.CancelledError:
         connection.transport.abort()

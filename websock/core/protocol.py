@@ -487,10 +487,11 @@ class Protocol:
     def outgoing(self) -> list[Buffer]:
         """Take the buffers to write, in this order; empty when there is nothing."""
         buffers = self._out
-        if buffers:
-            self._out = []
-            self.queued = 0
-            self._pongs = 0
+        if not buffers:
+            return []  # not the list itself: what is queued later would get into it
+        self._out = []
+        self.queued = 0
+        self._pongs = 0
         return buffers
 
     @property
