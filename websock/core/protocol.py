@@ -199,6 +199,11 @@ class Protocol:
         return self._decoder.behind
 
     @property
+    def at_eof(self) -> bool:
+        """Whether the peer's direction has ended, and what came before that waits for the application: read no more."""
+        return self._eof and not self._decoder.behind
+
+    @property
     def expanded(self) -> int:
         """How many octets extensions have made of what the last `receive` got."""
         return self._decoder.expanded

@@ -268,7 +268,12 @@ class Connection(Endpoint):
         """Return when what is queued has been taken by the system; raise when it never will."""
         protocol = self._protocol
         while self._flush() and protocol.state < State.ENDING:
-            if self._receiving.locked() or self._inbox.full or not self._reading.acquire(blocking=False):
+            if (
+                self._receiving.locked()
+                or self._inbox.full
+                or protocol.at_eof
+                or not self._reading.acquire(blocking=False)
+            ):
                 # Someone else reads, or must first: here only room for writing counts.
                 with self._state:
                     timeout = self._until(None)
@@ -357,10 +362,10 @@ class Connection(Endpoint):
 
         When another thread reads, or reading has to pause, wait for that to change.
         """
-        paused = self._inbox.full and self._protocol.state is State.OPEN
+        paused = self._paused()
         if paused or not self._reading.acquire(blocking=False):
             with self._changed:
-                if not self._shut and (self._inbox.full if paused else self._reading.locked()):
+                if not self._shut and (self._paused() if paused else self._reading.locked()):
                     self._watchers += 1
                     self._changed.wait(self._until(deadline))
                     self._watchers -= 1
@@ -371,6 +376,11 @@ class Connection(Endpoint):
             return self._step(deadline)
         finally:
             self._stop_reading()
+
+    def _paused(self) -> bool:
+        """Whether reading has to wait for the application: no room, or nothing more comes and that has to wait too."""
+        protocol = self._protocol
+        return (self._inbox.full and protocol.state is State.OPEN) or (protocol.at_eof and not protocol.wants_close)
 
     def _stop_reading(self) -> None:
         with self._changed:

@@ -13,12 +13,16 @@ import _thread
 import heapq
 import math
 import random
+import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 __all__ = ["Ended", "Managed", "OutOfTime", "Scheduler", "Stuck"]
 
-_SPIN: Final = 500_000  # waits in a row without time going on: nobody gets anywhere
+_THREADING: Final = threading.__file__
+_SPIN: Final = 200_000  # waits in a row without time going on: nobody gets anywhere
 
 
 class Stuck(Exception):
@@ -163,7 +167,8 @@ class Scheduler:
             self._idle = 0
 
     def _told(self) -> str:
-        lines = [f"thread {thread.name} waits" for thread in self._threads] if len(self._threads) > 1 else []
+        frames = sys._current_frames()
+        lines = [f"thread {one.name} waits{_where(frames.get(one.ident))}" for one in self._threads]
         return "".join(f"\n  {line}" for line in [*lines, *self.describe()])
 
     # Waiting.
@@ -233,6 +238,17 @@ class Scheduler:
 
 def _never() -> bool:
     return False
+
+
+def _where(frame: FrameType | None) -> str:
+    """In which line of the program a thread is; the two innermost ones outside of simulations and of threading."""
+    found = []
+    while frame is not None and len(found) < 2:
+        code = frame.f_code
+        if frame.f_globals.get("__name__", "").rpartition(".")[0] != __package__ and code.co_filename != _THREADING:
+            found.append(f"{code.co_qualname}, {code.co_filename}:{frame.f_lineno}")
+        frame = frame.f_back
+    return "".join(f"{' called by' if index else ' in'} {one}" for index, one in enumerate(found))
 
 
 def clock(scheduler: Scheduler, real: Callable[[], Any], virtual: Callable[[float], Any]) -> Callable[[], Any]:
