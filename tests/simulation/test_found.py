@@ -18,13 +18,12 @@ def says_much_and_goes(peer: Peer) -> None:
 
 def test_the_end_of_the_stream_is_not_read_again_and_again() -> None:
     """Seeds 651, 924: whoever waited for the end ran in circles while the application did not take the messages."""
-    with simulate() as sim:
-        with ScriptedPeer("mem://chat", says_much_and_goes):
-            ws = connect("mem://chat")
-            assert ws.wait_closed()
-            assert sim.now == pytest.approx(1)  # SETTLE_TIME
-            assert sim.operations < 20
-            assert [ws.recv(), ws.recv()] == ["first", "second"]
+    with simulate() as sim, ScriptedPeer("mem://chat", says_much_and_goes):
+        ws = connect("mem://chat")
+        assert ws.wait_closed()
+        assert sim.now == pytest.approx(1)  # SETTLE_TIME
+        assert sim.operations < 20
+        assert [ws.recv(), ws.recv()] == ["first", "second"]
     sim.check()
 
 
@@ -37,12 +36,11 @@ def test_sending_does_not_read_the_end_of_the_stream_again_and_again() -> None:
         peer.sleep(0.5)
         peer.expect(b"x" * 200_000)
 
-    with simulate() as sim:
-        with ScriptedPeer("mem://chat", then_waits):
-            ws = connect("mem://chat")
-            ws.wait_closed(0.1)
-            ws.send(b"x" * 200_000)
-            assert sim.operations < 30
-            assert ws.recv() == "first"
-            ws.close()
+    with simulate() as sim, ScriptedPeer("mem://chat", then_waits):
+        ws = connect("mem://chat")
+        ws.wait_closed(0.1)
+        ws.send(b"x" * 200_000)
+        assert sim.operations < 30
+        assert ws.recv() == "first"
+        ws.close()
     sim.check()

@@ -10,6 +10,7 @@ import os
 
 import pytest
 
+from websock.accelerated import ACCELERATED
 from websock.testing import simulate
 
 from ..sockets import Logs
@@ -45,7 +46,7 @@ def attempt(adapter: str, seed: int, logs: Logs) -> int:
 @pytest.mark.parametrize("adapter", ["asyncio", "blocking"])
 def test_seeds(adapter: str, seeds: range, logs: Logs) -> None:
     logging.getLogger("websock").setLevel(logging.ERROR)
-    failures = []
+    failures: list[tuple[int, Exception]] = []
     for seed in seeds:
         try:
             attempt(adapter, seed, logs)
@@ -53,7 +54,7 @@ def test_seeds(adapter: str, seeds: range, logs: Logs) -> None:
             failures.append((seed, error))
     logs.clear()
     if failures:
-        seed, error = failures[0]
         told = "\n".join(f"seed {seed}: {type(error).__name__}: {str(error)[:600]}" for seed, error in failures)
-        again = f"WEBSOCK_SEED={seed} python -m pytest tests/simulation -k {adapter}"
-        raise AssertionError(f"{len(failures)} of {len(seeds)} seeds fail\n{told}\nagain: {again}") from error
+        pure = "" if ACCELERATED else "WEBSOCK_PURE=1 "
+        again = f"{pure}WEBSOCK_SEED={failures[0][0]} python -m pytest tests/simulation -k {adapter}"
+        raise AssertionError(f"{len(failures)} of {len(seeds)} seeds fail\n{told}\nagain: {again}") from failures[0][1]

@@ -45,6 +45,8 @@ class _Lock:
         return not self._lock.locked()
 
     def release(self) -> None:
+        if self._scheduler.failed and not self._lock.locked():
+            return  # the error that ends the simulation was raised where a condition takes its lock again
         self._lock.release()
 
     def locked(self) -> bool:

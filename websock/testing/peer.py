@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import threading
@@ -16,7 +15,6 @@ from ..core.closing import parse_close, serialize_close
 from ..core.codec import Decoder
 from ..core.handshake import ServerHandshake
 from ..core.options import Options
-from ..exceptions import ConnectionClosed
 from ..frames import Close
 from ..http11 import Request
 from ..net import memory
@@ -236,8 +234,7 @@ class ScriptedPeer:
                 self.done += 1
         except ClosedError:
             pass
-        except (Exception, ConnectionClosed) as error:
-            logging.getLogger("websock.testing").debug("script failed", exc_info=error)
+        except Exception as error:
             self._error = error
         finally:
             self._listener.close()

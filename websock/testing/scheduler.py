@@ -68,12 +68,14 @@ class Scheduler:
     Attributes:
         now: seconds since the simulation began.
         over: the simulation has ended.
+        failed: it cannot go on: somebody is told so.
         describe: called for a text that tells what else waits.
     """
 
     def __init__(self, chance: random.Random, limit: float, preempt: float) -> None:
         self.now = 0.0
         self.over = False
+        self.failed = False
         self.describe: Callable[[], list[str]] = list
         self._chance = chance
         self._limit = limit
@@ -230,6 +232,7 @@ class Scheduler:
                     return able[0] if len(able) == 1 else self._chance.choice(able)
                 self._go_on()
         except Stuck as stuck:
+            self.failed = True
             if me is main:
                 raise
             main.error = stuck  # the test fails where it waits
@@ -242,7 +245,7 @@ def _never() -> bool:
 
 def _where(frame: FrameType | None) -> str:
     """In which line of the program a thread is; the two innermost ones outside of simulations and of threading."""
-    found = []
+    found: list[str] = []
     while frame is not None and len(found) < 2:
         code = frame.f_code
         if frame.f_globals.get("__name__", "").rpartition(".")[0] != __package__ and code.co_filename != _THREADING:
