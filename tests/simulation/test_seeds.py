@@ -14,7 +14,7 @@ from websock.accelerated import ACCELERATED
 from websock.testing import simulate
 
 from ..sockets import Logs
-from . import asyncio_programs, blocking_programs
+from . import asyncio_programs, blocking_programs, mixed_programs
 from .plans import BOUND, Wrong, faults_of, judge
 
 BLOCK = 50
@@ -25,12 +25,18 @@ BLOCKS = (
 )
 
 
+ADAPTERS = {
+    "asyncio": asyncio_programs.run_program,
+    "blocking": blocking_programs.run_program,
+    "mixed": mixed_programs.run_program,
+}
+
+
 def attempt(adapter: str, seed: int, logs: Logs) -> int:
     """Run the program of a seed and judge it; the fingerprint of the run."""
-    run_program = {"asyncio": asyncio_programs.run_program, "blocking": blocking_programs.run_program}[adapter]
     logs.clear()
     with simulate(seed, faults_of(seed), limit=BOUND) as sim:
-        runs = run_program(sim, seed)
+        runs = ADAPTERS[adapter](sim, seed)
     sim.check()
     for run in runs:
         judge(run)
@@ -43,7 +49,7 @@ def attempt(adapter: str, seed: int, logs: Logs) -> int:
 
 
 @pytest.mark.parametrize("seeds", BLOCKS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
-@pytest.mark.parametrize("adapter", ["asyncio", "blocking"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
 def test_seeds(adapter: str, seeds: range, logs: Logs) -> None:
     logging.getLogger("websock").setLevel(logging.ERROR)
     failures: list[tuple[int, Exception]] = []
