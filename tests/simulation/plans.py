@@ -6,7 +6,7 @@ import dataclasses
 import random
 from typing import Any
 
-from websock.exceptions import ConnectionClosed, ConnectionClosedOK
+from websock.exceptions import ConnectionClosed, ConnectionClosedOK, KeepaliveTimeout
 from websock.testing import Faults
 from websock.typing import Data
 
@@ -159,7 +159,7 @@ class Wrong(AssertionError):
     """What must be true is not."""
 
 
-def judge(run: Run) -> None:
+def judge(run: Run, faults: Faults) -> None:
     """The invariants of one connection whose program has ended.
 
     Raises:
@@ -177,6 +177,8 @@ def judge(run: Run) -> None:
     for sender, receiver in ((client, server), (server, client)):
         _delivered(sender, receiver)
         _agree(sender, receiver)
+        if is_sound(faults) and not any(map(gave_up, (client, server))):
+            _told(sender, receiver)
     assert client.closed is not None and server.closed is not None
     if client.closed.rcvd_then_sent and server.closed.rcvd_then_sent:
         raise Wrong("each says that the other one closed first")
@@ -194,6 +196,27 @@ def _delivered(sender: End, receiver: End) -> None:
     still_open = other is not None and other.rcvd_then_sent is True  # when it came
     if sure and still_open and receiver.complete and len(got) < len(sender.sent):
         raise Wrong(f"messages are lost, and nobody knows\n{sender}\n{receiver}")
+
+
+def is_sound(faults: Faults) -> bool:
+    """Whether all arrives, and soon."""
+    latency = faults.latency if isinstance(faults.latency, tuple) else (0.0, faults.latency)
+    return latency[1] <= 0.001 and not any((faults.reset_at, faults.stall, faults.half_close, faults.refuse))
+
+
+def gave_up(end: End) -> bool:
+    """Whether it had enough of waiting."""
+    return end.closed is not None and isinstance(end.closed.__cause__, TimeoutError | KeepaliveTimeout)
+
+
+def _told(one: End, other: End) -> None:
+    """Where the network is sound, a Close arrives, whatever was on its way and whoever did not read."""
+    assert one.closed is not None and other.closed is not None
+    if one.closed.sent is None:
+        raise Wrong(f"{one.name} ended without a Close\n{one}\n{other}")
+    failed = other.closed.sent is not None and other.closed.sent.reason == "error in fragmented message"
+    if one.closed.sent != other.closed.rcvd and not failed:
+        raise Wrong(f"{other.name} has not received the Close of {one.name}\n{one}\n{other}")
 
 
 def _agree(one: End, other: End) -> None:

@@ -39,7 +39,7 @@ def attempt(adapter: str, seed: int, logs: Logs) -> int:
         runs = ADAPTERS[adapter](sim, seed)
     sim.check()
     for run in runs:
-        judge(run)
+        judge(run, faults_of(seed))
     planned = [record for record in logs.tracebacks() if record.exc_info and record.exc_info[0] is not None]
     wrong = [logs.text(record) for record in planned if record.exc_info and record.exc_info[0].__name__ != "Planned"]  # type: ignore[union-attr]
     wrong += [logs.text(record) for record in logs.records if record.name == "asyncio"]

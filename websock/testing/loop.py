@@ -24,6 +24,7 @@ class _Selector(selectors.BaseSelector):
         self._network = network
         self._chance = chance
         self._keys: dict[int, selectors.SelectorKey] = {}
+        self._found: list[tuple[selectors.SelectorKey, int]] = []
         self.woken = False  # by another thread
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -41,15 +42,16 @@ class _Selector(selectors.BaseSelector):
         return self.register(fileobj, events, data)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._network.scheduler.wait(self._happened, timeout)
+        self._network.scheduler.wait(self._happened, timeout)  # which leaves what it has found
         self.woken = False
-        ready = self._ready()
+        ready = self._found
         if len(ready) > 1:
             self._chance.shuffle(ready)
         return ready
 
     def _happened(self) -> bool:
-        return self.woken or bool(self._ready())
+        self._found = self._ready()
+        return self.woken or bool(self._found)
 
     def _ready(self) -> list[tuple[selectors.SelectorKey, int]]:
         found = []
