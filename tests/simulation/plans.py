@@ -177,8 +177,12 @@ def judge(run: Run, faults: Faults) -> None:
     for sender, receiver in ((client, server), (server, client)):
         _delivered(sender, receiver)
         _agree(sender, receiver)
-        if is_sound(faults) and not any(map(gave_up, (client, server))):
-            _told(sender, receiver)
+        if is_sound(faults):
+            tired = [end for end in (client, server) if gave_up(end)]
+            if not tired:
+                _told(sender, receiver)
+            elif is_quick(client.plan) and is_quick(server.plan):
+                raise Wrong(f"{tired[0].name} gave up, though everybody reads\n{client}\n{server}")
     assert client.closed is not None and server.closed is not None
     if client.closed.rcvd_then_sent and server.closed.rcvd_then_sent:
         raise Wrong("each says that the other one closed first")
@@ -202,6 +206,11 @@ def is_sound(faults: Faults) -> bool:
     """Whether all arrives, and soon."""
     latency = faults.latency if isinstance(faults.latency, tuple) else (0.0, faults.latency)
     return latency[1] <= 0.001 and not any((faults.reset_at, faults.stall, faults.half_close, faults.refuse))
+
+
+def is_quick(plan: Plan) -> bool:
+    """Whether it takes what comes, as long as something comes."""
+    return plan.rest * plan.pace <= 0.01 and (plan.streaming == 0 or plan.patience is None)
 
 
 def gave_up(end: End) -> bool:

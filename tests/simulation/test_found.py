@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
-from websock.sync import connect
-from websock.testing import Peer, ScriptedPeer, simulate
+from websock.exceptions import ConnectionClosedOK
+from websock.sync import Connection, connect
+from websock.testing import Faults, Peer, ScriptedPeer, simulate
 
 
 def says_much_and_goes(peer: Peer) -> None:
@@ -44,3 +48,28 @@ def test_sending_does_not_read_the_end_of_the_stream_again_and_again() -> None:
         assert ws.recv() == "first"
         ws.close()
     sim.check()
+
+
+def test_a_close_is_written_while_another_thread_reads() -> None:
+    """Seeds 78, 349: who reads does not know that there is something left to write; who closes has to write it."""
+
+    def answers(peer: Peer) -> None:
+        peer.handshake()
+        peer.expect_close(1000)
+        peer.close()
+        peer.end()
+
+    def receive(ws: Connection) -> None:
+        with pytest.raises(ConnectionClosedOK):
+            ws.recv()
+
+    for seed in range(20):
+        with simulate(seed, Faults(chop=True)) as sim, ScriptedPeer("mem://chat", answers):
+            ws = connect("mem://chat")
+            thread = threading.Thread(target=receive, args=(ws,))
+            thread.start()
+            time.sleep(1)
+            ws.close(reason="a longer reason, so that it is sent in parts")
+            thread.join()
+            assert sim.now == pytest.approx(1), seed
+        sim.check()

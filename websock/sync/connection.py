@@ -30,6 +30,7 @@ from ..typing import Buffer, Data, LoggerLike
 __all__ = ["Connection", "Pong", "broadcast"]
 
 _NOTHING: Any = object()
+_GLANCE = 0.1  # seconds after which who waits to write looks whether somebody still reads
 _LOOK = 1.0  # seconds after which a program that only sends looks at what the peer has to say
 
 
@@ -364,6 +365,9 @@ class Connection(Endpoint):
         """
         paused = self._paused()
         if paused or not self._reading.acquire(blocking=False):
+            if not paused and self._flush():
+                self._write_on(deadline)
+                return False
             with self._changed:
                 if not self._shut and (self._paused() if paused else self._reading.locked()):
                     self._watchers += 1
@@ -376,6 +380,16 @@ class Connection(Endpoint):
             return self._step(deadline)
         finally:
             self._stop_reading()
+
+    def _write_on(self, deadline: float | None) -> None:
+        """Wait until the socket takes what is left, since who reads now may not know of that; look who reads then."""
+        with self._state:
+            timeout = self._until(deadline)
+        timeout = _GLANCE if timeout is None else min(timeout, _GLANCE)
+        self._stream.wait(read=False, write=True, timeout=timeout)
+        with self._state:
+            self._protocol.tick(time.monotonic())
+        self._flush()
 
     def _paused(self) -> bool:
         """Whether reading has to wait for the application: no room, or nothing more comes and that has to wait too."""

@@ -560,6 +560,10 @@ class Listener:
                     return sock.accept()
                 except (BlockingIOError, ConnectionAbortedError):
                     pass
+                except OSError:
+                    if not self.closed:
+                        raise
+                    self._refuse()  # another thread has closed it in this moment
 
     def _refuse(self) -> NoReturn:
         raise ClosedError(f"the listener on {', '.join(sock.name for sock in self.sockets)}")
