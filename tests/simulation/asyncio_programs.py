@@ -29,11 +29,13 @@ class Program:
         self.runs: list[Run] = [Run() for _ in range(self.draw.choice((1, 1, 2, 4)))]
         self.plans = [(plan_of(self.draw), plan_of(self.draw)) for _ in self.runs]
         self.options = options_of(self.draw), options_of(self.draw)
+        self.called_back = [self.draw.random() < 0.2 for _ in self.options]  # by on_message
         self.watches: list[asyncio.Task[None]] = []
         self.early = self.draw.random() < 0.1  # the server is closed at some time
 
     async def main(self) -> None:
-        async with serve(self._handle, "mem://here", **self.options[0]) as server:
+        callback = self._heard_by_server if self.called_back[0] else None
+        async with serve(self._handle, "mem://here", on_message=callback, **self.options[0]) as server:
             clients = [self._client(index, self.draw.choice((0.0, 0.0, 1.0))) for index in range(len(self.runs))]
             early = asyncio.get_running_loop().call_later(self.draw.choice((0.0, 0.05, 1.0, 7.0)), server.close)
             if not self.early:
@@ -43,24 +45,39 @@ class Program:
 
     async def _client(self, index: int, delay: float) -> None:
         await asyncio.sleep(delay)
+        end = End(f"client {index}", self.plans[index][0])
+
+        def heard(ws: Connection, message: Data) -> None:
+            end.received.append(message)
+
+        callback = heard if self.called_back[1] else None
         try:
-            ws = await connect(f"mem://here/{index}", **self.options[1])
+            ws = await connect(f"mem://here/{index}", on_message=callback, **self.options[1])
         except (OSError, InvalidHandshake):
             return
-        end = self.runs[index].client = End(f"client {index}", self.plans[index][0])
+        self.runs[index].client = end
         try:
             async with ws:
-                await play(ws, end)
+                await play(ws, end, self.called_back[1])
         except Planned:
             pass
         await self._over(ws, end)
 
-    async def _handle(self, ws: Any) -> None:
+    def _heard_by_server(self, ws: Any, message: Data) -> None:
+        self._end_of(ws).received.append(message)
+
+    def _end_of(self, ws: Any) -> End:
         index = int(ws.request.path[1:])
-        end = self.runs[index].server = End(f"server {index}", self.plans[index][1])
+        run = self.runs[index]
+        if run.server is None:
+            run.server = End(f"server {index}", self.plans[index][1])
+        return run.server
+
+    async def _handle(self, ws: Any) -> None:
+        end = self._end_of(ws)
         watch = asyncio.ensure_future(self._over(ws, end))
         self.watches.append(watch)
-        await play(ws, end)
+        await play(ws, end, self.called_back[0])
 
     async def _over(self, ws: Connection, end: End) -> None:
         await ws.wait_closed()
@@ -68,10 +85,10 @@ class Program:
         end.ended_at = self.sim.now
 
 
-async def play(ws: Connection, end: End) -> None:
+async def play(ws: Connection, end: End, called_back: bool = False) -> None:
     """Send and receive, as the plan says."""
     plan = end.plan
-    receiving = asyncio.ensure_future(receive(ws, end, random.Random(plan.seed)))
+    receiving = asyncio.ensure_future(be_called(ws, end) if called_back else receive(ws, end, random.Random(plan.seed)))
     closing = asyncio.get_running_loop().call_later(plan.close_at, ws._start_close, plan.code, plan.reason)
     try:
         await send_all(ws, end)
@@ -88,6 +105,11 @@ async def play(ws: Connection, end: End) -> None:
         if plan.ends == "raise":
             receiving.cancel()
         await asyncio.gather(receiving, return_exceptions=plan.ends == "raise")
+
+
+async def be_called(ws: Connection, end: End) -> None:
+    await ws.wait_closed()
+    end.complete = True
 
 
 async def receive(ws: Connection, end: End, draw: random.Random) -> None:
