@@ -73,3 +73,28 @@ def test_a_close_is_written_while_another_thread_reads() -> None:
             thread.join()
             assert sim.now == pytest.approx(1), seed
         sim.check()
+
+
+def test_what_another_thread_has_read_meanwhile_is_seen() -> None:
+    """Seed 9415: between looking into the inbox and waiting, another thread read, and went on reading."""
+
+    def says_something(peer: Peer) -> None:
+        peer.handshake()
+        for number in range(5):
+            peer.send(str(number))
+            peer.send_frame(9, b"")
+        peer.sleep(10)
+        peer.end()
+
+    for seed in range(30):
+        with simulate(seed, preempt=0.5) as sim, ScriptedPeer("mem://chat", says_something):
+            ws = connect("mem://chat")
+            thread = threading.Thread(target=ws.wait_closed)
+            thread.start()
+            pong = ws.ping()
+            assert [ws.recv() for _ in range(5)] == ["0", "1", "2", "3", "4"]
+            assert sim.now == 0, seed
+            assert not pong.wait(20)
+            thread.join()
+            ws.close()
+        sim.check()

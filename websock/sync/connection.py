@@ -50,7 +50,7 @@ class Connection(Endpoint):
 
     __slots__ = (
         "_changed", "_eof", "_id", "_inbox", "_looked", "_parts", "_parts_owner", "_protocol", "_reading",
-        "_receiving", "_shut", "_state", "_stream", "_tls", "_unsent", "_watchers", "_write_error", "_writing",
+        "_receiving", "_shut", "_state", "_stream", "_tls", "_turns", "_unsent", "_watchers", "_write_error", "_writing",
         "local_address", "logger", "remote_address", "request", "response",
     )  # fmt: skip
 
@@ -67,6 +67,7 @@ class Connection(Endpoint):
         self._parts_owner: int | None = None
         self._changed = threading.Condition(self._state)  # someone stopped reading, or made room in the inbox
         self._watchers = 0  # how many wait for that
+        self._turns = 0  # how often someone stopped reading
         self._unsent: list[Buffer] = []  # handed out by the protocol, not taken by the socket
         self._write_error: OSError | None = None
         self._eof = False  # our direction of the socket is shut down
@@ -158,6 +159,7 @@ class Connection(Endpoint):
 
     def _available(self, deadline: float | None) -> None:
         """Pump until the inbox has something; the application is back, so what was unsettled acts now."""
+        turns = self._turns
         while not self._inbox:
             protocol = self._protocol
             if protocol.unsettled is not None:
@@ -166,7 +168,8 @@ class Connection(Endpoint):
                 self._flush()
             if protocol.state >= State.ENDING:
                 raise protocol.closed()
-            self._pump(deadline)
+            self._pump(deadline, turns)
+            turns = self._turns
             if deadline is not None and not self._inbox and time.monotonic() >= deadline:
                 raise TimeoutError("no message within the time given")
 
@@ -358,10 +361,11 @@ class Connection(Endpoint):
 
     # The pump.
 
-    def _pump(self, deadline: float | None) -> bool:
+    def _pump(self, deadline: float | None, turns: int | None = None) -> bool:
         """Read once, or wait until `deadline` or the protocol's own; whether something was read.
 
-        When another thread reads, or reading has to pause, wait for that to change.
+        When another thread reads, or reading has to pause, wait for that to change; not if others have read since
+        there were so many `turns`: what they read may be what the caller waits for.
         """
         paused = self._paused()
         if paused or not self._reading.acquire(blocking=False):
@@ -369,7 +373,8 @@ class Connection(Endpoint):
                 self._write_on(deadline)
                 return False
             with self._changed:
-                if not self._shut and (self._paused() if paused else self._reading.locked()):
+                missed = turns is not None and turns != self._turns
+                if not self._shut and not missed and (self._paused() if paused else self._reading.locked()):
                     self._watchers += 1
                     self._changed.wait(self._until(deadline))
                     self._watchers -= 1
@@ -399,6 +404,7 @@ class Connection(Endpoint):
     def _stop_reading(self) -> None:
         with self._changed:
             self._protocol.pause(self._looked)
+            self._turns += 1
             self._reading.release()
             if self._watchers:
                 self._changed.notify_all()
@@ -564,10 +570,12 @@ class Pong(threading.Event):
         """Wait for the Pong, for `timeout` seconds at most; whether it came. Messages that come first are kept."""
         deadline = None if timeout is None else time.monotonic() + timeout
         connection = self._connection
+        turns = connection._turns
         while not self.is_set() and connection.state is not State.CLOSED:
             if connection._inbox.full or (deadline is not None and time.monotonic() >= deadline):
                 break
-            connection._pump(deadline)
+            connection._pump(deadline, turns)
+            turns = connection._turns
         return self.is_set()
 
 
