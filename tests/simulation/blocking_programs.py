@@ -48,6 +48,8 @@ class Program:
         with serve(self._handle, "mem://here", **self.options[0]) as server:
             threads = [self.start(server.serve_forever)]
             if early is not None:
+                for one in self.runs:
+                    one.cut = True
                 threads.append(self.start(lambda: server.shutdown() if not over.wait(early) else None))
             clients = [self.start(self._client, index) for index in range(len(self.runs))]
             for thread in clients:
@@ -62,7 +64,7 @@ class Program:
             ws = connect(f"mem://here/{index}", **self.options[1])
         except (OSError, InvalidHandshake):
             return
-        end = self.runs[index].client = End(f"client {index}", self.plans[index][0])
+        end = self.runs[index].client = End(f"client {index}", self.plans[index][0], untended=True)
         try:
             with ws:
                 self.play(ws, end)
@@ -72,7 +74,7 @@ class Program:
 
     def _handle(self, ws: Any) -> None:
         index = int(ws.request.path[1:])
-        end = self.runs[index].server = End(f"server {index}", self.plans[index][1])
+        end = self.runs[index].server = End(f"server {index}", self.plans[index][1], untended=True)
         watch = self.start(self._over, ws, end)
         try:
             self.play(ws, end)

@@ -71,6 +71,7 @@ class End:
 
     name: str
     plan: Plan
+    untended: bool = False  # while the program is not in a call of it: a blocking connection
     sent: list[Data] = dataclasses.field(default_factory=list)
     maybe: list[Data] = dataclasses.field(default_factory=list)  # the last one, which the end interrupted
     received: list[Data] = dataclasses.field(default_factory=list)
@@ -89,6 +90,7 @@ class Run:
 
     client: End | None = None
     server: End | None = None
+    cut: bool = False  # the blocking server was shut down, perhaps in the middle of an opening handshake
 
 
 def message(draw: random.Random) -> Data:
@@ -177,11 +179,11 @@ def judge(run: Run, faults: Faults) -> None:
     for sender, receiver in ((client, server), (server, client)):
         _delivered(sender, receiver)
         _agree(sender, receiver)
-        if is_sound(faults):
+        if is_sound(faults) and not run.cut:
             tired = [end for end in (client, server) if gave_up(end)]
             if not tired:
                 _told(sender, receiver)
-            elif is_quick(client.plan) and is_quick(server.plan):
+            elif is_quick(client) and is_quick(server):
                 raise Wrong(f"{tired[0].name} gave up, though everybody reads\n{client}\n{server}")
     assert client.closed is not None and server.closed is not None
     if client.closed.rcvd_then_sent and server.closed.rcvd_then_sent:
@@ -208,9 +210,16 @@ def is_sound(faults: Faults) -> bool:
     return latency[1] <= 0.001 and not any((faults.reset_at, faults.stall, faults.half_close, faults.refuse))
 
 
-def is_quick(plan: Plan) -> bool:
-    """Whether it takes what comes, as long as something comes."""
+def is_quick(end: End) -> bool:
+    """Whether it takes what comes, as long as something comes; and is never away, if that matters."""
+    plan = end.plan
+    if end.untended and (plan.patience is not None or any(_takes_time(step) for step in plan.steps)):
+        return False
     return plan.rest * plan.pace <= 0.01 and (plan.streaming == 0 or plan.patience is None)
+
+
+def _takes_time(step: Step) -> bool:
+    return isinstance(step, Sleep) or (isinstance(step, Send) and step.pause > 0)
 
 
 def gave_up(end: End) -> bool:

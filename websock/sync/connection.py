@@ -50,8 +50,8 @@ class Connection(Endpoint):
 
     __slots__ = (
         "_changed", "_eof", "_id", "_inbox", "_looked", "_parts", "_parts_owner", "_protocol", "_reading",
-        "_receiving", "_shut", "_state", "_stream", "_tls", "_turns", "_unsent", "_watchers", "_write_error", "_writing",
-        "local_address", "logger", "remote_address", "request", "response",
+        "_receiving", "_shut", "_state", "_stream", "_tls", "_turns", "_unsent", "_watchers", "_write_error",
+        "_writing", "local_address", "logger", "remote_address", "request", "response",
     )  # fmt: skip
 
     def __init__(self, logger: LoggerLike, stream: Channel, tls: TLS | None = None) -> None:
