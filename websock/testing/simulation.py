@@ -32,6 +32,11 @@ class Simulation:
     the ``time`` module tell virtual time. So do the threads that are started there. Exactly one of them runs; who is
     next, what the network does and the numbers of the ``random`` module depend on the seed alone.
 
+    What does not: ``os.urandom``; the order of a ``set`` of objects, such as ``server.connections``, which depends on
+    their addresses; what finalizers do when the garbage collector runs. What waits for real, and is not to be used: the
+    system's sockets and processes, and what has taken ``time.sleep`` or ``time.monotonic`` by name before the block
+    (``from time import sleep``), or made its locks before.
+
     Attributes:
         seed: as given.
         network: what happens there; for looks.
