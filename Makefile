@@ -10,12 +10,13 @@ PEERS := websockets picows aiohttp tornado websocket-client wsproto uvloop
 HOST ?= 127.0.0.1
 PORT ?= 8765
 
-.PHONY: help chat test lint autobahn bench fuzz floods soak clean sanitize
+.PHONY: help chat test lint autobahn bench fuzz floods simulate soak clean sanitize
 
 help:
 	@echo "make chat       serve the chat example at http://$(HOST):$(PORT)/ (HOST=, PORT=)"
 	@echo "make test       lint, types and all tests"
 	@echo "make sanitize   the native code under AddressSanitizer, with a fuzz run"
+	@echo "make simulate   random programs under faults (SEEDS=10000)"
 	@echo "make lint       ruff and mypy"
 	@echo "make autobahn   the Autobahn conformance suite (ARGS='--cases 1.*', FULL=1)"
 	@echo "make bench      rates beside other libraries (ARGS=--quick for a first look in 3 minutes)"
@@ -58,7 +59,8 @@ chat: $(VENV)/run
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
 	WEBSOCK_PURE=1 $(BIN)/python -m pytest -q tests/core tests/adapters tests/floods tests/fuzz \
-		tests/net/test_asyncio_streams.py tests/net/test_transport.py
+		tests/net/test_asyncio_streams.py tests/net/test_transport.py \
+		tests/testing tests/simulation
 
 # The native twins under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, then a fuzz run over many examples.
 SANITIZED := build/sanitized
@@ -74,6 +76,12 @@ sanitize: $(VENV)/test
 		sh -c '$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_native.py tests/core/test_codec.py \
 			tests/core/test_codec_limits.py tests/fuzz/test_fuzz.py tests/core/test_streaming.py tests/core/test_inbox.py tests/adapters/test_on_message.py && \
 			WEBSOCK_HYPOTHESIS=heavy $(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/core/test_native.py'
+
+# Random programs of both adapters under faults, so many of each kind: over the native twins, and over the Python ones.
+SEEDS ?= 10000
+simulate: $(VENV)/test
+	WEBSOCK_SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation
+	WEBSOCK_PURE=1 WEBSOCK_SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

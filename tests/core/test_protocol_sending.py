@@ -188,3 +188,13 @@ def test_queued_counts_what_waits(server: bool) -> None:
         assert protocol.queued >= before
     take(protocol)
     assert protocol.queued == 0 and not protocol.has_outgoing
+
+
+def test_what_was_taken_does_not_grow() -> None:
+    """Nor when there was nothing: who keeps that list would write what comes later twice."""
+    protocol = Protocol(server=True)
+    nothing = protocol.outgoing()
+    protocol.send("one")
+    something = protocol.outgoing()
+    protocol.send("two")
+    assert (len(nothing), len(something), len(protocol.outgoing())) == (0, 1, 1)

@@ -62,6 +62,7 @@ def test_every_example_is_tested() -> None:
     tested = {*TCP_SERVERS, *CLIENTS, "extension.py", "tls_echo.py", "unix_echo.py"}
     tested |= {"announced_chat.py", "icmp_ping.py", "multicast_pubsub.py", "udp_peers.py"}  # in test_datagrams.py
     tested |= {"echo_anywhere.py", "file_server.py", "hand_over.py"}  # in test_streams.py
+    tested |= {"test_reconnect.py"}  # in test_testing.py
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 

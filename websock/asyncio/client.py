@@ -18,6 +18,7 @@ from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidHandshake, InvalidMessage
 from ..net.address import Address
 from ..net.asyncio import SocketTransport, can_watch, transport_for
+from ..net.asyncio.memory import connected as connected_in_memory
 from ..net.asyncio.race import connected
 from ..net.sockets import no_delay
 from ..net.tls import client_context
@@ -45,7 +46,8 @@ class connect:  # noqa: N801 - it is used like a function
                                                                # with ConnectionClosed (then ``continue``)
 
     Args:
-        uri: ``ws://``, ``wss://``, ``ws+unix:///path.sock:/resource`` or ``wss+unix://``.
+        uri: ``ws://``, ``wss://``, ``ws+unix:///path.sock:/resource``, ``wss+unix://``, or ``mem://name`` in a
+            simulation (`websock.testing`).
         on_message: called with connection and message, from the read that brought it and without a task: an ordinary
             function, which sends with ``ws.send(...)`` and need not await that. When it raises, the connection is
             closed with 1011. There is no ``recv`` beside it.
@@ -197,6 +199,8 @@ class connect:  # noqa: N801 - it is used like a function
 
     async def _connect(self) -> socket.socket:
         uri, (host, port) = self._uri, self._address
+        if uri.memory:
+            return await connected_in_memory(uri.host)
         if uri.unix_path is not None:
             return await connected(Address("unix", path=uri.unix_path))
         address = Address("tcp", host or uri.host, uri.port if port is None else port)

@@ -28,7 +28,10 @@ from ..http11 import Request, Response
 from ..net.address import Address
 from ..net.asyncio import can_watch, transport_for
 from ..net.asyncio.accept import Acceptor
+from ..net.asyncio.memory import check_loop
 from ..net.channel import can_be_read
+from ..net.memory import listening as listening_in_memory
+from ..net.memory import name_of
 from ..net.options import SocketOptions
 from ..net.resolving import resolve
 from ..net.sockets import listening, no_delay
@@ -56,7 +59,7 @@ class ServerConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.server._untended.discard(self)
+        self.server._untended.pop(self, None)
         self.server._gate.ended(self._ticket, self._protocol, self._loop.time())
 
     @property
@@ -99,7 +102,8 @@ class serve:  # noqa: N801 - it is used like a function
         on_message: called with connection and message, from the read that brought it and without a task: an ordinary
             function. What it sends, it sends with ``ws.send(...)`` and need not await; a peer that does not take what
             is sent to it is not read from. When it raises, the connection is closed with 1011.
-        host, port: where to listen; host None is every address, port 0 any free one.
+        host, port: where to listen; host None is every address, port 0 any free one. ``mem://name`` is a place in a
+            simulation (`websock.testing`).
         sock: a listening socket to use instead, or several.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
@@ -179,6 +183,9 @@ class serve:  # noqa: N801 - it is used like a function
         def listen() -> list[socket.socket]:
             if sock is not None:
                 return list(sock) if isinstance(sock, Sequence) else [sock]
+            if (in_memory := name_of(host)) is not None:
+                check_loop(asyncio.get_running_loop(), in_memory)
+                return [listening_in_memory(in_memory)]
             found = [place for name in places for place in _places(name, port or 0, family)]
             return [one for place in found for one in listening(place, asked)]
 
@@ -246,11 +253,11 @@ class Server:
         self._serving = False
         self._acceptor: Acceptor  # by ourselves, since a server that closes must also end what is in a TLS handshake
         self._connecting: set[asyncio.Task[None]] = set()  # those that have no transport yet
-        self._openings: set[_Opening] = set()
+        self._openings: dict[_Opening, None] = {}  # in their order, so that a simulation is repeated exactly
         self._deadlines: collections.OrderedDict[_Opening, float] = collections.OrderedDict()  # all have as much time
         self._sweep: asyncio.TimerHandle | None = None  # at the first of them
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}  # by the task of the handler, or of a hook
-        self._untended: set[ServerConnection] = set()  # those whose handler has ended, or that need none
+        self._untended: dict[ServerConnection, None] = {}  # those whose handler has ended, or that need none
         self.draining = False
         self._farewell: tuple[int, str] = (CloseCode.GOING_AWAY, "")  # for those that are opening meanwhile
         self._refusing = True  # them
@@ -520,7 +527,7 @@ class _Opening(asyncio.Protocol):
         self._opened = False  # and what counts it is the connection's to return
         self.ended: asyncio.Future[None] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None  # for reading an answer that ends the connection
-        server._openings.add(self)
+        server._openings[self] = None
         timeout = server.service.options.open_timeout
         if timeout is not None:
             server._deadlines[self] = deadline = loop.time() + timeout
@@ -693,7 +700,7 @@ class _Opening(asyncio.Protocol):
         self._ticket.forget()
         if not self._opened:
             self._server._gate.leave(self._ticket)
-        self._server._openings.discard(self)
+        self._server._openings.pop(self, None)
         self._server._deadlines.pop(self, None)
         if not self.ended.done():
             self.ended.set_result(None)
@@ -730,7 +737,7 @@ class _Opening(asyncio.Protocol):
         transport.writelines(handshake.outgoing())
         transport.resume_reading()  # before what may pause it again: the loop reads when we are done
         if server.service.handler is _nothing_to_do:
-            server._untended.add(connection)
+            server._untended[connection] = None
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
         if server._closing is not None:
             connection._start_close(*server._farewell, CloseCause.DRAINED)
@@ -744,7 +751,7 @@ async def _handle(handler: Handler, connection: ServerConnection) -> None:
         with HandlerRun(connection.logger) as run:
             await handler(connection)
         if not connection._lost:
-            connection.server._untended.add(connection)  # there is nothing left for a task to do
+            connection.server._untended[connection] = None  # there is nothing left for a task to do
             connection._start_close(run.code, "", run.why)
     except asyncio.CancelledError:
         connection.transport.abort()

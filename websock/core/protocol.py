@@ -216,6 +216,11 @@ class Protocol:
         return self._decoder.behind
 
     @property
+    def at_eof(self) -> bool:
+        """Whether the peer's direction has ended, and what came before that waits for the application: read no more."""
+        return self._eof and not self._decoder.behind
+
+    @property
     def expanded(self) -> int:
         """How many octets extensions have made of what the last `receive` got."""
         return self._decoder.expanded
@@ -578,10 +583,11 @@ class Protocol:
     def outgoing(self) -> list[Buffer]:
         """Take the buffers to write, in this order; empty when there is nothing."""
         buffers = self._out
-        if buffers:
-            self._out = []
-            self.queued = 0
-            self._pongs = 0
+        if not buffers:
+            return []  # not the list itself: what is queued later would get into it
+        self._out = []
+        self.queued = 0
+        self._pongs = 0
         return buffers
 
     @property

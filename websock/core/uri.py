@@ -1,6 +1,7 @@
-"""WebSocket addresses: ``ws://``, ``wss://`` (RFC 6455 section 3), ``ws+unix://`` and ``wss+unix://``.
+"""WebSocket addresses: ``ws://``, ``wss://`` (RFC 6455 section 3), ``ws+unix://``, ``wss+unix://`` and ``mem://``.
 
 A Unix address is ``ws+unix:///path/of.sock:/resource``; without ``:/resource`` the resource is ``/``.
+``mem://name/resource`` is a place in a simulation (`websock.testing`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ..exceptions import InvalidURI
 
 __all__ = ["URI", "parse_uri"]
 
-_PORTS = {"ws": 80, "wss": 443}
+_PORTS = {"ws": 80, "wss": 443, "mem": 80}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class URI:
         resource: path and query, as the request line needs them.
         user: user name and password for HTTP Basic authentication (RFC 7617), or None.
         unix_path: path of the Unix socket, or None for TCP.
+        memory: `host` is the name of a place in a simulation.
     """
 
     secure: bool
@@ -35,6 +37,7 @@ class URI:
     resource: str = "/"
     user: tuple[str, str] | None = dataclasses.field(default=None, repr=False)  # not for logs
     unix_path: str | None = None
+    memory: bool = False
 
     @property
     def host_header(self) -> str:
@@ -64,7 +67,8 @@ def parse_uri(uri: str | URI) -> URI:
     except ValueError as error:
         raise InvalidURI(uri, str(error)) from None
     scheme, plus, transport = parts.scheme.partition("+")
-    if scheme not in _PORTS or (plus and transport != "unix"):
+    memory = scheme == "mem"
+    if scheme not in _PORTS or (plus and (transport != "unix" or memory)):
         raise InvalidURI(uri, "scheme isn't ws, wss, ws+unix or wss+unix")
     if parts.fragment or uri.endswith("#"):
         raise InvalidURI(uri, "a fragment has no meaning in a WebSocket address (RFC 6455 section 3)")
@@ -73,12 +77,15 @@ def parse_uri(uri: str | URI) -> URI:
         return _unix(uri, parts, secure)
     if not parts.hostname:
         raise InvalidURI(uri, "it has no host")
+    if memory and (port is not None or parts.username is not None):
+        raise InvalidURI(uri, "a place in memory has a name only: mem://name/resource")
     return URI(
         secure=secure,
         host=_host(uri, parts),
         port=_PORTS[scheme] if port is None else port,
         resource=_resource(parts.path or "/", parts.query),
         user=_user(uri, parts),
+        memory=memory,
     )
 
 

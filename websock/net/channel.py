@@ -7,11 +7,12 @@ import select
 import selectors
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from ..typing import Buffer
+from .memory import MemorySocket
 
-__all__ = ["GATHER", "Channel", "after", "can_be_read", "wait_for", "wait_writable"]
+__all__ = ["GATHER", "Channel", "after", "can_be_read", "channel_for", "wait_for", "wait_writable"]
 
 READ_SIZE: Final = 2**16
 _MOST: Final = 2e6  # seconds that poll can count; more are for ever
@@ -106,6 +107,20 @@ class Channel:
         self._buffer = None
 
 
+class _StandIn(Channel):
+    """Of what has a socket's methods and is none, with which the system can't wait."""
+
+    __slots__ = ()
+
+    def wait(self, *, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
+        return cast("MemorySocket", self.sock).wait(read=read, write=write, timeout=timeout)
+
+
+def channel_for(sock: socket.socket) -> Channel:
+    """The channel of a connected socket, or of what stands for one in a simulation."""
+    return (_StandIn if isinstance(sock, MemorySocket) else Channel)(sock)
+
+
 def after(buffers: list[Buffer], sent: int) -> list[Buffer]:
     """What is left of `buffers` when `sent` octets of them are gone."""
     for index, buffer in enumerate(buffers):
@@ -125,6 +140,9 @@ def can_be_read(sock: socket.socket) -> bool:
 
 def wait_writable(streams: list[Channel], timeout: float) -> None:
     """Wait until one of `streams` can be written, for `timeout` seconds at most. A closed one counts as that."""
+    if isinstance(streams[0], _StandIn):
+        streams[0].wait(read=False, write=True, timeout=timeout)
+        return
     with selectors.DefaultSelector() as selector:
         for stream in streams:
             try:

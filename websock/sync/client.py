@@ -12,8 +12,9 @@ from ..core.handshake import ClientHandshake
 from ..core.options import OptionKeywords, options_from
 from ..core.uri import URI, over_unix, parse_uri
 from ..exceptions import InvalidMessage
+from ..net import memory
 from ..net.address import Address
-from ..net.channel import Channel
+from ..net.channel import channel_for
 from ..net.connecting import connected
 from ..net.guard import deadline_after
 from ..net.sockets import no_delay
@@ -58,7 +59,8 @@ def connect(
             print(ws.recv(timeout=10))
 
     Args:
-        uri: ``ws://``, ``wss://``, ``ws+unix:///path.sock:/resource`` or ``wss+unix://``.
+        uri: ``ws://``, ``wss://``, ``ws+unix:///path.sock:/resource``, ``wss+unix://``, or ``mem://name`` in a
+            simulation (`websock.testing`).
         origin: the Origin header.
         additional_headers: more fields for the request.
         user_agent_header: the User-Agent header; None for none.
@@ -93,12 +95,14 @@ def connect(
     deadline = deadline_after(handshake.options.open_timeout)
     if sock is not None:
         no_delay(sock)
+    elif address.memory:
+        sock = memory.connected(address.host, deadline)
     elif address.unix_path is not None:
         sock = connected(Address("unix", path=address.unix_path), deadline=deadline)
     else:
         place = Address("tcp", host or address.host, address.port if port is None else port)
         sock = connected(place, deadline=deadline)
-    stream = Channel(sock)
+    stream = channel_for(sock)
     try:
         wire = Wire(stream, deadline)
         if context is not None:

@@ -33,6 +33,7 @@ from .tending import tending
 __all__ = ["Connection", "Pong", "broadcast"]
 
 _NOTHING: Any = object()
+_GLANCE = 0.1  # seconds after which who waits to write looks whether somebody still reads
 _LOOK = 1.0  # seconds after which a program that only sends looks at what the peer has to say
 _AWAY = 3.0  # seconds of pause that are told as a stall: within less, `tending` takes over
 
@@ -55,8 +56,8 @@ class Connection(Endpoint):
     __slots__ = (
         "_busy", "_changed", "_dropped", "_eof", "_heard_at", "_id", "_inbox", "_left", "_looked", "_moved", "_parts",
         "_parts_owner", "_protocol", "_reading", "_receiving", "_shut", "_state", "_stream", "_taken", "_tls",
-        "_unsent", "_watchers", "_write_error", "_writing", "local_address", "logger", "remote_address", "request",
-        "response",
+        "_turns", "_unsent", "_watchers", "_write_error", "_writing", "local_address", "logger", "remote_address",
+        "request", "response",
     )  # fmt: skip
 
     def __init__(self, logger: LoggerLike, stream: Channel, tls: TLS | None = None) -> None:
@@ -73,6 +74,7 @@ class Connection(Endpoint):
         self._parts_owner: int | None = None
         self._changed = threading.Condition(self._state)  # someone stopped reading, or made room in the inbox
         self._watchers = 0  # how many wait for that
+        self._turns = 0  # how often someone stopped reading
         self._unsent: list[Buffer] = []  # handed out by the protocol, not taken by the socket
         self._left = 0  # octets of that, when the socket did not take them at once
         self._taken = 0  # octets that it took later, in all
@@ -172,6 +174,7 @@ class Connection(Endpoint):
     def _available(self, deadline: float | None) -> None:
         """Pump until the inbox has something; the application is back, so what was unsettled acts now."""
         self._busy = self._inbox.amid
+        turns = self._turns
         while not self._inbox:
             protocol = self._protocol
             if protocol.unsettled is not None:
@@ -181,7 +184,8 @@ class Connection(Endpoint):
                 self._leave_if_idle()
             if protocol.state >= State.ENDING:
                 raise self._why_closed()
-            self._pump(deadline)
+            self._pump(deadline, turns)
+            turns = self._turns
             if deadline is not None and not self._inbox and time.monotonic() >= deadline:
                 raise TimeoutError("no message within the time given")
 
@@ -285,7 +289,12 @@ class Connection(Endpoint):
         """Return when what is queued has been taken by the system; raise when it never will."""
         protocol = self._protocol
         while self._flush() and protocol.state < State.ENDING:
-            if self._receiving.locked() or self._inbox.full or not self._reading.acquire(blocking=False):
+            if (
+                self._receiving.locked()
+                or self._inbox.full
+                or protocol.at_eof
+                or not self._reading.acquire(blocking=False)
+            ):
                 # Someone else reads, or must first: here only room for writing counts.
                 with self._state:
                     timeout = self._until(None)
@@ -413,15 +422,20 @@ class Connection(Endpoint):
 
     # The pump.
 
-    def _pump(self, deadline: float | None) -> bool:
+    def _pump(self, deadline: float | None, turns: int | None = None) -> bool:
         """Read once, or wait until `deadline` or the protocol's own; whether something was read.
 
-        When another thread reads, or reading has to pause, wait for that to change.
+        When another thread reads, or reading has to pause, wait for that to change; not if others have read since
+        there were so many `turns`: what they read may be what the caller waits for.
         """
-        paused = self._inbox.full and self._protocol.state is State.OPEN
+        paused = self._paused()
         if paused or not self._reading.acquire(blocking=False):
+            if not paused and self._flush():
+                self._write_on(deadline)
+                return False
             with self._changed:
-                if not self._shut and (self._inbox.full if paused else self._reading.locked()):
+                missed = turns is not None and turns != self._turns
+                if not self._shut and not missed and (self._paused() if paused else self._reading.locked()):
                     self._watchers += 1
                     self._changed.wait(self._until(deadline))
                     self._watchers -= 1
@@ -433,10 +447,26 @@ class Connection(Endpoint):
         finally:
             self._stop_reading()
 
+    def _write_on(self, deadline: float | None) -> None:
+        """Wait until the socket takes what is left, since who reads now may not know of that; look who reads then."""
+        with self._state:
+            timeout = self._until(deadline)
+        timeout = _GLANCE if timeout is None else min(timeout, _GLANCE)
+        self._stream.wait(read=False, write=True, timeout=timeout)
+        with self._state:
+            self._tick(time.monotonic())
+        self._flush()
+
+    def _paused(self) -> bool:
+        """Whether reading has to wait for the application: no room, or nothing more comes and that has to wait too."""
+        protocol = self._protocol
+        return (self._inbox.full and protocol.state is State.OPEN) or (protocol.at_eof and not protocol.wants_close)
+
     def _stop_reading(self, *, pause: bool = True) -> None:
         with self._changed:
             if pause:
                 self._protocol.pause(self._looked)
+            self._turns += 1
             self._reading.release()
             if self._watchers:
                 self._changed.notify_all()

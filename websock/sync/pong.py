@@ -36,8 +36,10 @@ class Pong(threading.Event):
         """Wait for the Pong, for `timeout` seconds at most; whether it came. Messages that come first are kept."""
         deadline = None if timeout is None else time.monotonic() + timeout
         connection = self._connection
+        turns = connection._turns
         while not self.is_set() and connection.state is not State.CLOSED:
             if connection._inbox.full or (deadline is not None and time.monotonic() >= deadline):
                 break
-            connection._pump(deadline)
+            connection._pump(deadline, turns)
+            turns = connection._turns
         return self.is_set()

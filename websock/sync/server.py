@@ -33,8 +33,9 @@ from ..exceptions import (
     ServerClosing,
 )
 from ..http11 import Request, Response
+from ..net import memory
 from ..net.address import Address
-from ..net.channel import Channel, can_be_read
+from ..net.channel import can_be_read, channel_for
 from ..net.errors import ClosedError
 from ..net.listener import Listener
 from ..net.options import SocketOptions
@@ -109,7 +110,8 @@ def serve(
 
     Args:
         handler: a function.
-        host, port: where to listen; host None is every address, port 0 any free one.
+        host, port: where to listen; host None is every address, port 0 any free one. ``mem://name`` is a place in a
+            simulation (`websock.testing`).
         sock: a listening socket to use instead, or several.
         model: where connections run: ``Threads()``, the default, ``Pool()`` or ``Processes()`` of ``websock.serving``.
         ssl: TLS settings; without them the server speaks plain ``ws://``.
@@ -161,6 +163,8 @@ def serve(
             listeners += sock if isinstance(sock, Sequence) else [sock]
             for listener in listeners:
                 no_delay(listener)  # what is accepted inherits it
+        elif (in_memory := memory.name_of(host)) is not None:
+            listeners.append(memory.listening(in_memory))
         else:
             for name in places:
                 listeners += listening(Address("tcp", name or "", port or 0), asked)
@@ -198,7 +202,11 @@ class Server:
         self.logger = service.logger
         self.create_connection = create_connection
         self.ssl = ssl
-        self._listener = Listener(sockets, logger=self.logger)
+        self._listener: Listener | memory.MemoryListener
+        if isinstance(sockets[0], memory.MemorySocket):
+            self._listener = memory.network_for(str(sockets[0])).listener(sockets)
+        else:
+            self._listener = Listener(sockets, logger=self.logger)
         self._gate = service.gate()
         self._gate_lock = threading.Lock()  # guards it; nothing waits while it is held
         self._away = TurningAway()
@@ -409,7 +417,7 @@ class _Told(NamedTuple):
 class _Host:
     """What a model sees of the server."""
 
-    def __init__(self, listener: Listener, logger: LoggerLike) -> None:
+    def __init__(self, listener: Listener | memory.MemoryListener, logger: LoggerLike) -> None:
         self.logger = logger
         self.watch = listener.watch
         self.unwatch = listener.unwatch
@@ -422,7 +430,7 @@ class _Session:
     def __init__(self, server: Server, sock: socket.socket, ticket: Ticket) -> None:
         timeout = server.service.options.open_timeout
         self._server = server
-        self._stream = Channel(sock)
+        self._stream = channel_for(sock)
         self._ticket = ticket
         ticket.give_up = self.give_up
         ticket.waits_for_us = functools.partial(can_be_read, sock)

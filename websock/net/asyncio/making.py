@@ -7,8 +7,9 @@ import socket
 import ssl
 from typing import Any
 
+from ..memory import MemorySocket
 from .tls import TLSTransport
-from .transport import SocketTransport
+from .transport import SocketTransport, StandInTransport
 
 __all__ = ["transport_for"]
 
@@ -32,7 +33,8 @@ def transport_for(
     if isinstance(sock, ssl.SSLSocket):
         raise TypeError("the socket must be a plain one, not an SSLSocket: TLS is what ssl= is for")
     if context is None:
-        return SocketTransport(loop, sock, protocol, peer)
+        kind = StandInTransport if isinstance(sock, MemorySocket) else SocketTransport
+        return kind(loop, sock, protocol, peer)
     return TLSTransport(
         loop, sock, protocol, peer, context=context, server_side=server_side, server_hostname=server_hostname
     )

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, cast
 from ...typing import Buffer
 from ..channel import GATHER, after
 
-__all__ = ["SelfReading", "SocketTransport", "can_watch"]
+__all__ = ["SelfReading", "SocketTransport", "StandInTransport", "can_watch"]
 
 READ_SIZE: Final = 2**16  # octets of one read for a protocol that has no buffer
 HIGH: Final = 2**16  # octets that may wait before the protocol is paused; its own wish comes with the limits
@@ -410,3 +410,15 @@ class SocketTransport(asyncio.Transport):
             self._sock.close()
             self._protocol = None
             del self._reader  # which refers to us
+
+
+class StandInTransport(SocketTransport):
+    """The transport of what has a socket's methods and is none (`net.memory`): nobody goes past them.
+
+    A type of its own, since the native twin of a connection reads and writes the descriptor of `SocketTransport`.
+    """
+
+    __slots__ = ()
+
+    def _reader_for(self, protocol: asyncio.BaseProtocol) -> Callable[[], None]:
+        return self._read_into if isinstance(protocol, asyncio.BufferedProtocol) else self._read
