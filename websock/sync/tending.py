@@ -170,13 +170,14 @@ class Tending:
                 one.looked = connection._looked
                 now = time.monotonic()
                 paused = connection._inbox.full and connection._protocol.state is State.OPEN
-                if paused:
-                    connection._protocol.pause(now)
                 with connection._state:
+                    if paused and not connection._away:
+                        connection._protocol.pause(now)
+                    connection._away, connection._watched = paused, not paused
                     due = connection._tick(now)
                 writes = connection._flush()
             finally:
-                connection._stop_reading(pause=False)
+                connection._stop_reading()
             protocol = connection._protocol
             one.due = now if protocol.behind and not paused else now + _IDLE if due is None else due
             # What ends the connection leaves nothing to read behind it that matters.
