@@ -38,10 +38,10 @@ class Channel:
         except (ValueError, OSError):  # another thread has closed it
             return read, write
 
-    def receive(self, limit: int = READ_SIZE) -> bytes | memoryview | None:
+    def receive(self, limit: int = 0) -> bytes | memoryview | None:
         """What has come: empty at the end of the stream, None when nothing is here. Valid until the next call.
 
-        At most `limit` octets.
+        At most `limit` octets, if it is not 0.
 
         Raises:
             OSError: the connection is broken.
@@ -49,7 +49,7 @@ class Channel:
         if self._buffer is None:
             self._buffer = memoryview(bytearray(READ_SIZE))
         try:
-            size = self.sock.recv_into(self._buffer, min(limit, READ_SIZE))
+            size = self.sock.recv_into(self._buffer, limit)
         except (BlockingIOError, InterruptedError):
             return None
         return self._buffer[:size]

@@ -413,25 +413,17 @@ class Connection(Endpoint):
         if not self._away and not self._watched and not self._reading.locked():
             self._protocol.pause(self._looked)
             self._away = True
-        return self._left_of(deadline, self._tick(now), now)
-
-    def _left_of(self, deadline: float | None, due: float | None, now: float) -> float | None:
+        due = self._tick(now)
         if due is None or (deadline is not None and deadline < due):
             due = deadline
         return None if due is None else max(0.0, due - now)
 
-    def _listen(self, now: float) -> float | None:
-        """Someone reads from now on; when the protocol's next deadline is. ``_state`` and ``_reading`` are held."""
-        protocol = self._protocol
-        if self._watched:
-            self._watched = False
-        elif self._away or now - self._looked > _GAP:
-            protocol.pause(self._looked)
-            protocol.resume(now, least=_AWAY)
-            self._away = False
-        # This runs for every message: no tick without need.
-        due = self._due
-        return self._tick(now) if protocol.wants_tick or (due is not None and now >= due) else due
+    def _come_back(self, now: float) -> None:
+        """Someone reads again. ``_state`` and ``_reading`` are held."""
+        if not self._watched:
+            self._protocol.pause(self._looked)
+            self._protocol.resume(now, least=_AWAY)
+        self._away = self._watched = False
 
     def _tick(self, now: float) -> float | None:
         """Do what is due; when the next is. ``_state`` is held."""
@@ -451,7 +443,14 @@ class Connection(Endpoint):
         protocol = self._protocol
         now = time.monotonic()
         with self._state:
-            timeout = self._left_of(deadline, self._listen(now), now)
+            if self._away or self._watched or now - self._looked > _GAP:
+                self._come_back(now)
+            due = self._due
+            if protocol.wants_tick or (due is not None and now >= due):  # this runs for every message
+                due = self._tick(now)
+        if due is None or (deadline is not None and deadline < due):
+            due = deadline
+        timeout = None if due is None else due - now
         left = self._flush()
         ending = protocol.wants_close
         if self._shut or (not left and (ending or sending)):
