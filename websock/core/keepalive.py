@@ -81,7 +81,8 @@ class Keepalive:
             return False
         self._paused_at = None
         if self._quiet_from is not None:
-            self._quiet_from += now - paused_at
+            # What a side read brought in the pause was heard.
+            self._quiet_from += now - max(paused_at, self._quiet_from)
         self.asked = None  # whoever was not called: that was the pause
         if self._pong_due is None:
             return False
