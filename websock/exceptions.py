@@ -105,7 +105,7 @@ class CloseCause(enum.Enum):
     PEER_CLOSED = "closed by the peer"  # its Close came first (RFC 6455 section 7.1.2), whatever the code
     WE_CLOSED = "closed by us"  # ``close()``, ``fail()``, or the program aborted the transport
     PEER_SILENT = "peer silent"  # keepalive: no octet came after a ping that had left
-    WRITE_STUCK = "network write stuck"  # keepalive: no octet came, and the system took none of those that wait
+    WRITE_STUCK = "network write stuck"  # keepalive: nor did the system take any of the octets that wait; this wins
     PEER_BROKE_RULE = "the peer broke a rule"  # of RFC 6455 or of an extension: 1002, 1007
     CLOSE_TIMEOUT = "no answer to our close"  # within ``close_timeout``
     CONNECTION_LOST = "connection lost"  # reset, or another error of the system or of TLS: ``os_error``
@@ -128,7 +128,8 @@ class ConnectionClosed(WebSocketException):
         os_error: what the system or TLS reported, or None.
         last_activity: seconds between the last octet from the peer and the end; None when that is not known.
         unsent: octets that waited to be sent and that the system never took.
-        stalled: seconds that nothing came (`CloseCause.PEER_SILENT`) or left (`CloseCause.WRITE_STUCK`), else None.
+        stalled: seconds that nothing came while we listened (`CloseCause.PEER_SILENT`) or left
+            (`CloseCause.WRITE_STUCK`); else None.
         detail: what happened, in words, as far as the Close frames do not tell it.
     """
 

@@ -86,27 +86,27 @@ def test_a_silent_peer(against_tcp: Any, logs: Any) -> None:
     assert raw.recv()[0] == PING
     assert raw.recv_close() == 1011
     end.wait_closed()
-    (line,) = loud_lines(logs)
+    (line,) = [one for one in loud_lines(logs) if "kept: we stalled" not in one]  # a busy machine
     assert "given up: PEER_SILENT, sent 1011" in line
     assert "peer silent for" in line
 
 
 @pytest.mark.parametrize("kind", ["tcp4", "tls", "unix"])
 def test_a_peer_that_does_not_read(bench: Any, name: str, kind: str, logs: Any) -> None:
-    end, raw = bench.raw(name, "server", kind, ping_interval=0.2, ping_timeout=0.2, close_timeout=20)
-    sending = Background(end.send, b"x" * 2**24)
+    end, raw = bench.raw(name, "server", kind, ping_interval=1.2, ping_timeout=0.6, close_timeout=20)
+    sending = Background(end.send, b"x" * 2**23)
     started = time.monotonic()
     error = ended(end)
     end.wait_closed()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 6
     assert error.cause is C.WRITE_STUCK
     assert error.stalled is not None
-    assert error.stalled >= 0.19  # 0.4 when the ping could not leave either
+    assert error.stalled >= 0.59  # 1.8 when the ping could not leave either
     assert end.close_exc.unsent > 2**20
     with pytest.raises(ConnectionClosed):
         sending.result()
     assert end.is_over
-    (line,) = loud_lines(logs)
+    (line,) = [one for one in loud_lines(logs) if "kept: we stalled" not in one]  # a busy machine
     assert "given up: WRITE_STUCK" in line
     raw.drop()
 
@@ -210,7 +210,7 @@ with websock.sync.connect(sys.argv[1], ping_interval=None, compression=None) as 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP")
 @pytest.mark.parametrize("full", [False, True])
 def test_a_frozen_process(bench: Any, name: str, full: bool) -> None:
-    interval = timeout = 0.4
+    interval, timeout = 1.2, 0.4  # time enough to fill what the system takes before the first ping
     where = bench.where("tcp4")
     options = {"ping_interval": interval, "ping_timeout": timeout, "close_timeout": 20, "compression": None}
     _, ends = bench.serve_parked(name, where, **options)
@@ -243,7 +243,7 @@ def test_a_frozen_process(bench: Any, name: str, full: bool) -> None:
 def test_a_busy_program_loses_nobody(bench: Any, name: str, form: str, role: str, logs: Any) -> None:
     """60 messages of 40 kB, busy for 5 times ping_interval and ping_timeout: all arrive, and the connection stays."""
     where = bench.where("tcp4")
-    keepalive = {"ping_interval": 0.2, "ping_timeout": 0.2}
+    keepalive = {"ping_interval": 0.3, "ping_timeout": 0.3}
     other = {"ping_interval": None, "compression": None}
     mine = {"compression": None, **keepalive}
     if role == "server":
@@ -258,6 +258,8 @@ def test_a_busy_program_loses_nobody(bench: Any, name: str, form: str, role: str
     def send_all() -> str:
         for i in range(60):
             peer.send(f"{i:04}" + "x" * 40_000)
+        assert peer.recv() == "end"
+        peer.send("still here")
         return str(peer.recv())
 
     sending = Background(send_all)
@@ -265,15 +267,17 @@ def test_a_busy_program_loses_nobody(bench: Any, name: str, form: str, role: str
     if name == "asyncio" and form == "blocks":
 
         async def block() -> None:
-            time.sleep(1.0)  # noqa: ASYNC251 - that is what it is about
+            time.sleep(1.5)  # noqa: ASYNC251 - that is what it is about
 
         end.adapter.run(block())
     else:
-        threading.Event().wait(1.0)
+        threading.Event().wait(1.5)
     assert [int(end.recv()[:4]) for _ in range(59)] == list(range(1, 60))
     end.send("end")
-    assert sending.result() == "end"
+    assert end.recv() == "still here"
     assert end.close_exc is None
+    end.send("bye")
+    assert sending.result() == "bye"
     lines = loud_lines(logs)
     assert len(lines) <= 1
     assert all("kept: we stalled for" in line for line in lines)

@@ -184,7 +184,7 @@ def test_a_connection_that_fails_does_not_take_the_others_with_it(
     raw.send(TEXT, b"x")
     until(lambda: logs.tracebacks())
     monkeypatch.undo()
-    assert not is_tended(end)
+    until(lambda: not is_tended(end))
     assert helpers() == 1
     assert end.recv() == "x"
 

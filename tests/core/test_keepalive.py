@@ -100,6 +100,22 @@ def test_a_pause_that_outlasts_the_deadline_is_told() -> None:
     assert stall is not None and stall.paused and stall.seconds == pytest.approx(7)
 
 
+def test_what_was_heard_in_a_pause() -> None:
+    """A side read brought it: silence counts from then, without the rest of the pause."""
+    protocol = protocol_with()
+    protocol.tick(T + 20)
+    protocol.pause(T + 21)
+    protocol.tick(T + 23, heard_at=T + 23)
+    hears(protocol)
+    protocol.tick(T + 40, heard_at=T + 39)
+    protocol.resume(T + 41)
+    due = protocol.tick(T + 41, heard_at=T + 39)
+    while protocol.state is State.OPEN:
+        assert due is not None
+        now, due = due, protocol.tick(due, heard_at=T + 39)
+    assert protocol.closed().stalled == pytest.approx(now - (T + 41))
+
+
 @pytest.mark.parametrize(("until", "least"), [(23, 0.0), (28, 10.0)])
 def test_other_pauses_are_not(until: float, least: float) -> None:
     protocol = protocol_with()

@@ -281,7 +281,8 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         self._protocol.resume(time.monotonic())
         if not self._lost:
             self.transport.resume_reading()
-            self._tick()
+            if self._protocol.wants_tick:
+                self._tick()
 
     def _read_aside(self, limit: int) -> int:
         """Read `limit` octets at most although reading is paused, see `SideReads`; how many came."""

@@ -75,18 +75,20 @@ class Keepalive:
             self._paused_at = now
 
     def resume(self, now: float, least: float) -> bool:
-        """Whether reading was paused; `least` seconds of that are worth telling."""
+        """Whether that changes when to look again; `least` seconds of pause are worth telling."""
         paused_at = self._paused_at
         if paused_at is None:
             return False
         self._paused_at = None
         if self._quiet_from is not None:
-            self._quiet_from += now - paused_at
+            # What a side read brought in the pause was heard.
+            self._quiet_from += now - max(paused_at, self._quiet_from)
         self.asked = None  # whoever was not called: that was the pause
-        if self._pong_due is not None:
-            if now >= self._pong_due and now - paused_at >= least:
-                self.stall = Stall(now - paused_at, True)
-            self._pong_due += now - paused_at
+        if self._pong_due is None:
+            return False
+        if now >= self._pong_due and now - paused_at >= least:
+            self.stall = Stall(now - paused_at, True)
+        self._pong_due += now - paused_at
         return True
 
     def wrote(self, now: float, waiting: int, taken: int | None, moved: float | None) -> bool:

@@ -43,10 +43,10 @@ class Channel:
         except (ValueError, OSError):  # another thread has closed it
             return read, write
 
-    def receive(self, limit: int = READ_SIZE) -> bytes | memoryview | None:
+    def receive(self, limit: int = 0) -> bytes | memoryview | None:
         """What has come: empty at the end of the stream, None when nothing is here. Valid until the next call.
 
-        At most `limit` octets.
+        At most `limit` octets, if it is not 0.
 
         Raises:
             OSError: the connection is broken.

@@ -35,6 +35,7 @@ __all__ = ["Connection", "Pong", "broadcast"]
 _NOTHING: Any = object()
 _GLANCE = 0.1  # seconds after which who waits to write looks whether somebody still reads
 _LOOK = 1.0  # seconds after which a program that only sends looks at what the peer has to say
+_GAP = 0.05  # seconds between two looks that count as a pause of reading
 _AWAY = 3.0  # seconds of pause that are told as a stall: within less, `tending` takes over
 
 
@@ -54,10 +55,10 @@ class Connection(Endpoint):
     """
 
     __slots__ = (
-        "_busy", "_changed", "_dropped", "_eof", "_heard_at", "_id", "_inbox", "_left", "_looked", "_moved", "_parts",
-        "_parts_owner", "_protocol", "_reading", "_receiving", "_shut", "_state", "_stream", "_taken", "_tls",
-        "_turns", "_unsent", "_watchers", "_write_error", "_writing", "local_address", "logger", "remote_address",
-        "request", "response",
+        "_away", "_busy", "_changed", "_dropped", "_due", "_eof", "_heard_at", "_id", "_inbox", "_left", "_looked",
+        "_moved", "_parts", "_parts_owner", "_protocol", "_reading", "_receiving", "_shut", "_state", "_stream",
+        "_taken", "_tls", "_turns", "_unsent", "_watched", "_watchers", "_write_error", "_writing", "local_address", "logger",
+        "remote_address", "request", "response",
     )  # fmt: skip
 
     def __init__(self, logger: LoggerLike, stream: Channel, tls: TLS | None = None) -> None:
@@ -85,6 +86,9 @@ class Connection(Endpoint):
         self._shut = False
         self._looked = 0.0  # when the socket was last looked at for input
         self._heard_at = 0.0  # when the last octet came
+        self._away = False  # the protocol knows that nobody reads since then
+        self._watched = False  # nobody does, and `tending` would see if something came
+        self._due: float | None = None  # when the protocol asked to be told the time
         self.local_address: Any = stream.sock.getsockname()
         try:
             self.remote_address: Any = stream.sock.getpeername()
@@ -96,8 +100,7 @@ class Connection(Endpoint):
         self._inbox = Inbox(protocol.options.max_queue)
         self._protocol = protocol
         self._looked = self._heard_at = time.monotonic()
-        protocol.tick(self._looked)
-        protocol.pause(self._looked)
+        self._tick(self._looked)
         if leftover:
             self._put(leftover)
         tending.add(self)
@@ -439,7 +442,7 @@ class Connection(Endpoint):
                     self._watchers += 1
                     self._changed.wait(self._until(deadline))
                     self._watchers -= 1
-                self._tick(time.monotonic())
+                self._until(None)
             self._flush()
             return False
         try:
@@ -462,10 +465,8 @@ class Connection(Endpoint):
         protocol = self._protocol
         return (self._inbox.full and protocol.state is State.OPEN) or (protocol.at_eof and not protocol.wants_close)
 
-    def _stop_reading(self, *, pause: bool = True) -> None:
+    def _stop_reading(self) -> None:
         with self._changed:
-            if pause:
-                self._protocol.pause(self._looked)
             self._turns += 1
             self._reading.release()
             if self._watchers:
@@ -474,16 +475,26 @@ class Connection(Endpoint):
             self._flush()
 
     def _until(self, deadline: float | None) -> float | None:
-        """Seconds until `deadline` or the protocol's next one; ``_state`` is held."""
+        """Seconds until `deadline` or the protocol's next one, for one who does not read; ``_state`` is held."""
         now = time.monotonic()
+        if not self._away and not self._watched and not self._reading.locked():
+            self._protocol.pause(self._looked)
+            self._away = True
         due = self._tick(now)
         if due is None or (deadline is not None and deadline < due):
             due = deadline
         return None if due is None else max(0.0, due - now)
 
+    def _come_back(self, now: float) -> None:
+        """Someone reads again. ``_state`` and ``_reading`` are held."""
+        if not self._watched:
+            self._protocol.pause(self._looked)
+            self._protocol.resume(now, least=_AWAY)
+        self._away = self._watched = False
+
     def _tick(self, now: float) -> float | None:
         """Do what is due; when the next is. ``_state`` is held."""
-        due = self._protocol.tick(
+        due = self._due = self._protocol.tick(
             now,
             waiting=self._left,
             taken=self._taken,
@@ -497,9 +508,16 @@ class Connection(Endpoint):
     def _step(self, deadline: float | None, *, sending: bool = False) -> bool:
         """Wait for the socket and read once; ``_reading`` is held. With `sending`, only while something is left."""
         protocol = self._protocol
+        now = time.monotonic()
         with self._state:
-            protocol.resume(time.monotonic(), least=_AWAY)
-            timeout = self._until(deadline)
+            if self._away or self._watched or now - self._looked > _GAP:
+                self._come_back(now)
+            due = self._due
+            if protocol.wants_tick or (due is not None and now >= due):  # this runs for every message
+                due = self._tick(now)
+        if due is None or (deadline is not None and deadline < due):
+            due = deadline
+        timeout = None if due is None else max(0.0, due - now)
         left = self._flush()
         ending = protocol.wants_close
         if self._shut or (not left and (ending or sending)):
@@ -672,12 +690,14 @@ class Connection(Endpoint):
         try:
             with self._writing, self._changed:
                 if not self._shut:
-                    self._shut = True
                     self._protocol.lost(by_us=True)
                     tending.remove(self)
                     self._stream.close()
-                    log_end(self.logger, self.remote_address, self._why_closed())
-                    self._changed.notify_all()
+                    try:
+                        log_end(self.logger, self.remote_address, self._why_closed())
+                    finally:
+                        self._shut = True  # last: who waits for the end looks at it without a lock
+                        self._changed.notify_all()
         finally:
             self._reading.release()
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Tending", "tending"]
 
 _IDLE: Final = SIDE_TIME  # seconds after which a connection counts as left alone, and between two looks at all
+_LINGER: Final = 0.02  # seconds that the thread stays for a program that opens one connection after the other
 
 
 class _Tended:
@@ -61,6 +62,7 @@ class Tending:
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._tended: dict[int, _Tended] = {}  # by the connection's id
         self._thread: threading.Thread | None = None
+        self._lingers = False  # it waits whether another connection is opened
 
     # What connections call.
 
@@ -76,7 +78,7 @@ class Tending:
         with self._lock:
             self._open.discard(connection)
             self._forget(id(connection))
-            if not self._open and self._wake is not None:
+            if not self._open and self._wake is not None and not self._lingers:
                 self._wake.send(b"\0")
 
     def _start(self) -> None:
@@ -105,9 +107,14 @@ class Tending:
         while True:
             happened = selector.select(max(0.0, min(look_at, due) - time.monotonic()))
             with self._lock:
-                if not self._open:
-                    self._stop(waker)
-                    return
+                self._lingers = not self._open
+            if self._lingers:
+                time.sleep(_LINGER)
+                with self._lock:
+                    self._lingers = False
+                    if not self._open:
+                        self._stop(waker)
+                        return
             for key, _ in happened:
                 if key.data is None:
                     waker.recv(100)
@@ -170,13 +177,14 @@ class Tending:
                 one.looked = connection._looked
                 now = time.monotonic()
                 paused = connection._inbox.full and connection._protocol.state is State.OPEN
-                if paused:
-                    connection._protocol.pause(now)
                 with connection._state:
+                    if paused and not connection._away:
+                        connection._protocol.pause(now)
+                    connection._away, connection._watched = paused, not paused
                     due = connection._tick(now)
                 writes = connection._flush()
             finally:
-                connection._stop_reading(pause=False)
+                connection._stop_reading()
             protocol = connection._protocol
             one.due = now if protocol.behind and not paused else now + _IDLE if due is None else due
             # What ends the connection leaves nothing to read behind it that matters.
