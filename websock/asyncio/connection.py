@@ -311,7 +311,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         except ConnectionClosed:
             raise
         except BaseException as error:
-            if begun:
+            if begun and protocol.state is _OPEN:  # behind a Close nothing follows, and its answer is worth waiting for
                 protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error)
                 self._flush()
             raise

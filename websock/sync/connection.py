@@ -237,9 +237,11 @@ class Connection(Endpoint):
         except ConnectionClosed:
             raise
         except BaseException as error:
-            if begun:
-                with self._state:
+            with self._state:
+                half = begun and protocol.state is State.OPEN  # behind a Close nothing follows anyway
+                if half:
                     protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error)
+            if half:
                 self._give_up()
             raise
 
