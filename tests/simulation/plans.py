@@ -181,9 +181,10 @@ def judge(run: Run, faults: Faults) -> None:
         _agree(sender, receiver)
         if is_sound(faults) and not run.cut:
             tired = [end for end in (client, server) if gave_up(end)]
-            if not tired:
+            quick = is_quick(client) and is_quick(server)
+            if not tired and (quick or not any(failed(end) or end.untended for end in (client, server))):
                 _told(sender, receiver)
-            elif is_quick(client) and is_quick(server):
+            elif tired and quick:
                 raise Wrong(f"{tired[0].name} gave up, though everybody reads\n{client}\n{server}")
     assert client.closed is not None and server.closed is not None
     if client.closed.rcvd_then_sent and server.closed.rcvd_then_sent:
@@ -227,13 +228,18 @@ def gave_up(end: End) -> bool:
     return end.closed is not None and isinstance(end.closed.__cause__, TimeoutError | KeepaliveTimeout)
 
 
+def failed(end: End) -> bool:
+    """Whether it gave up the connection, since a message in parts was cancelled; for a second it reads on then."""
+    sent = None if end.closed is None else end.closed.sent
+    return sent is not None and sent.reason == "error in fragmented message"
+
+
 def _told(one: End, other: End) -> None:
     """Where the network is sound, a Close arrives, whatever was on its way and whoever did not read."""
     assert one.closed is not None and other.closed is not None
     if one.closed.sent is None:
         raise Wrong(f"{one.name} ended without a Close\n{one}\n{other}")
-    failed = other.closed.sent is not None and other.closed.sent.reason == "error in fragmented message"
-    if one.closed.sent != other.closed.rcvd and not failed:
+    if one.closed.sent != other.closed.rcvd and not failed(other):
         raise Wrong(f"{other.name} has not received the Close of {one.name}\n{one}\n{other}")
 
 

@@ -12,7 +12,7 @@ from ..sockets import Logs
 from .plans import BOUND, judge
 from .test_seeds import ADAPTERS
 
-SEEDS = {"asyncio": (5, 7, 10), "blocking": (5, 7), "mixed": (5,)}
+SEEDS = {"asyncio": (0, 7, 8), "blocking": (6, 7), "mixed": (6, 7)}
 FAULTS = Faults(latency=(0, 0.01), reset_at=None, capacity=2**14)
 MOST = 150  # operations: the programs of a few seeds are much longer
 

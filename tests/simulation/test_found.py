@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
+import websock.asyncio
 from websock.exceptions import ConnectionClosedOK
 from websock.sync import Connection, connect
 from websock.testing import Faults, Peer, ScriptedPeer, simulate
@@ -98,3 +101,34 @@ def test_what_another_thread_has_read_meanwhile_is_seen() -> None:
             thread.join()
             ws.close()
         sim.check()
+
+
+def test_a_message_in_parts_that_is_cancelled_behind_our_close_does_not_spoil_that() -> None:
+    """asyncio, seeds 12132, 13148: nothing can follow a Close anyway, and the peer's was not read any more."""
+
+    def answers(peer: Peer) -> None:
+        peer.handshake()
+        peer.sleep(1)
+        assert peer.expect_close(1000)
+        peer.close()
+
+    async def main() -> None:
+        async def parts() -> AsyncIterator[str]:
+            yield "one"
+            yield "two"
+            await asyncio.sleep(5)
+            yield "three"
+
+        ws = await websock.asyncio.connect("mem://chat")
+        sending = asyncio.ensure_future(ws.send(parts()))
+        await asyncio.sleep(0.1)
+        closing = asyncio.ensure_future(ws.close())
+        await asyncio.sleep(0.1)
+        sending.cancel()
+        await closing
+        assert isinstance(ws.close_exc, ConnectionClosedOK)
+        await asyncio.wait([sending])
+
+    with simulate() as sim, ScriptedPeer("mem://chat", answers):
+        sim.run(main())
+    sim.check()

@@ -377,7 +377,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         except ConnectionClosed:
             raise
         except BaseException as error:
-            if begun:
+            if begun and protocol.state is _OPEN:  # behind a Close nothing follows, and its answer is worth waiting for
                 why = CloseCause.HANDLER_FAILED
                 protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error, why=why)
                 self._flush()

@@ -57,8 +57,8 @@ class Connection(Endpoint):
     __slots__ = (
         "_away", "_busy", "_changed", "_dropped", "_due", "_eof", "_heard_at", "_id", "_inbox", "_left", "_looked",
         "_moved", "_parts", "_parts_owner", "_protocol", "_reading", "_receiving", "_shut", "_state", "_stream",
-        "_taken", "_tls", "_turns", "_unsent", "_watched", "_watchers", "_write_error", "_writing", "local_address", "logger",
-        "remote_address", "request", "response",
+        "_taken", "_tls", "_turns", "_unsent", "_watched", "_watchers", "_write_error", "_writing", "local_address",
+        "logger", "remote_address", "request", "response",
     )  # fmt: skip
 
     def __init__(self, logger: LoggerLike, stream: Channel, tls: TLS | None = None) -> None:
@@ -256,10 +256,12 @@ class Connection(Endpoint):
         except ConnectionClosed:
             raise
         except BaseException as error:
-            if begun:
-                with self._state:
+            with self._state:
+                half = begun and protocol.state is State.OPEN  # behind a Close nothing follows anyway
+                if half:
                     why = CloseCause.HANDLER_FAILED
                     protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", error, why=why)
+            if half:
                 self._give_up()
             raise
 
