@@ -26,7 +26,7 @@ ADAPTERS = {
 }
 
 
-USUAL = {"asyncio": 1000, "blocking": 500, "mixed": 250}  # seeds; they differ in what they cost
+USUAL = {"asyncio": 1000, "blocking": 250, "mixed": 100}  # seeds; they differ in what they cost
 
 
 def blocks(adapter: str) -> list[range]:
