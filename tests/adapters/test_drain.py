@@ -104,8 +104,7 @@ def test_under_load(bench: Any, name: str) -> None:
     server = bench.serve(name, where, handler)
     answered: set[str] = set()
 
-    def talk(number: int) -> Any:
-        client = bench.connect("sync", where)
+    def talk(number: int, client: Any) -> Any:
         wait = random.Random(number).random
         count = 0
         try:
@@ -120,7 +119,8 @@ def test_under_load(bench: Any, name: str) -> None:
         except ConnectionClosed as closed:
             return closed
 
-    talking = [Background(talk, number) for number in range(12)]
+    clients = [bench.connect("sync", where) for _ in range(12)]
+    talking = [Background(talk, number, client) for number, client in enumerate(clients)]
     until(lambda: len(answered) > 200)
     report = drain(server, 20, spread=0.1)
     for one in talking:

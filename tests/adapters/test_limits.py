@@ -403,6 +403,8 @@ def test_the_blocking_adapter_takes_its_share_at_a_time(bench: Any) -> None:
     with where.raw_client() as raw:
         raw.ask()
         ws = ends.get(timeout=BOUND).ws
+        raw.send(TEXT, bytes(5000))
+        assert len(ws.recv()) == 5000  # so that its buffer is as large as it gets
         raw.send_bytes(frame(TEXT) * 10_000)  # 60,000 octets: less than one read
         until(lambda: len(ws._stream.sock.recv(60_000, socket.MSG_PEEK)) == 60_000)
         assert ws.recv() == "" and len(ws._inbox) == FRAMES_AT_ONCE - 1 and ws._protocol.behind

@@ -421,9 +421,9 @@ def test_what_strangers_send_makes_no_kinds_of_lines() -> None:
         (
             {"max_fragments": 1},
             frame(TEXT, fin=False, key=b"abcd") + frame(CONT, key=b"abcd"),
-            "closed with 1008, too many fragments: 192.0.2.1",
+            "closed with 1008 (OVER_LIMIT), too many fragments: 192.0.2.1",
         ),
-        ({}, frame(BINARY, bytes(2**20 + 1), key=b"abcd"), "closed with 1009, message too big: 192.0.2.1"),
+        ({}, frame(BINARY, bytes(2**20 + 1), key=b"abcd"), "closed with 1009 (OVER_LIMIT), message too big: 192.0.2.1"),
         ({}, frame(TEXT, b"\xff", key=b"abcd"), None),
         ({}, b"", None),
     ],
@@ -437,7 +437,8 @@ def test_the_end_by_a_limit_has_a_line(limits: dict[str, int], data: bytes, line
     if not data:
         protocol.close(1008, "by the application")
     protocol.lost()
-    one.ended(ticket, protocol, 0.0)
+    one.leave(ticket)
+    one.closed(ticket, protocol, 0.0)
     assert lines.texts == ([] if line is None else [line])
     assert not len(one)
 

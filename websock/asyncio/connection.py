@@ -160,7 +160,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
             if not ended.done():
                 ended.set_result(None)
         self._closed = None
-        log_end(self.logger, self.remote_address, self._why_closed())
+        log_end(self.logger, self.remote_address, self._why_closed(), self._counted)
 
     def _tell_lost(self) -> None:
         # Without an error it is us who ended it: the peer's end is told before.

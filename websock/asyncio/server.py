@@ -54,13 +54,17 @@ class ServerConnection(Connection):
 
     __slots__ = ("_ticket", "server")
 
+    _counted = True
+
     server: Server
     _ticket: Ticket
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.server._untended.pop(self, None)
-        self.server._gate.ended(self._ticket, self._protocol, self._loop.time())
+        gate = self.server._gate
+        gate.leave(self._ticket)
+        gate.closed(self._ticket, self._protocol, self._loop.time())
 
     @property
     def remote_address(self) -> Any:

@@ -47,6 +47,7 @@ class Endpoint:
     # Of the class until they are something else: most connections never need them.
     slow_consumers: SlowConsumers = DEFAULT
     dropped: int = 0
+    _counted: bool = False  # there is a `Gate` that logs what is over a limit
     _backlog: Backlog[Any] | None = None
 
     remote_address: Any
@@ -164,9 +165,12 @@ _GIVEN_UP: Final = frozenset(
 )
 
 
-def log_end(logger: LoggerLike, peer: object, error: ConnectionClosed) -> None:
-    """One line for the end of a connection; one that we gave up is news, others are not."""
-    if error.cause in _GIVEN_UP:
+def log_end(logger: LoggerLike, peer: object, error: ConnectionClosed, counted: bool) -> None:
+    """One line for the end of a connection; one that we gave up is news, others are not.
+
+    Where limits are `counted`, one line tells of all connections that were over one.
+    """
+    if error.cause in _GIVEN_UP and not (counted and error.cause is CloseCause.OVER_LIMIT):
         # The text quotes what the peer said: no control characters.
         text = str(error).encode("unicode_escape").decode()
         logger.info("connection with %s given up: %s, %s", peer, error.cause.name, text)

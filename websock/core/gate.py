@@ -188,13 +188,12 @@ class Gate:
                 del self._clients[ticket.key]
             ticket.key = None
 
-    def ended(self, ticket: Ticket, protocol: Protocol, now: float) -> None:
-        """An open connection is over: `leave`, and a line if it was a limit that ended it."""
-        self.leave(ticket)
+    def closed(self, ticket: Ticket, protocol: Protocol, now: float) -> None:
+        """An open connection is closed: a line, if it was a limit that ended it."""
         cause = protocol.closed().__cause__ if protocol.close_sent is not None else None
         if isinstance(cause, _LIMITS):
             what = cause if isinstance(cause, RateExceeded) else cause.text  # others name what the peer has chosen
-            self.log.count(f"closed with {int(cause.code)}, {what}", _spelled(ticket.address), now)
+            self.log.count(f"closed with {int(cause.code)} ({cause.cause.name}), {what}", _spelled(ticket.address), now)
 
     def _is_proxy(self, address: Any) -> bool:
         """Whether it speaks for clients, whom we don't know yet."""

@@ -696,12 +696,16 @@ class Connection(Endpoint):
                     tending.remove(self)
                     self._stream.close()
                     try:
-                        log_end(self.logger, self.remote_address, self._why_closed())
+                        self._closed()
                     finally:
                         self._shut = True  # last: who waits for the end looks at it without a lock
                         self._changed.notify_all()
         finally:
             self._reading.release()
+
+    def _closed(self) -> None:
+        """It is over."""
+        log_end(self.logger, self.remote_address, self._why_closed(), self._counted)
 
 
 class _Remainders:

@@ -62,9 +62,19 @@ class ServerConnection(Connection):
         forwarded_proto: ``http`` or ``https``, as a trusted proxy said that the client spoke with it; for information.
     """
 
-    __slots__ = ("forwarded_proto", "proxy_address", "server")
+    __slots__ = ("_ticket", "forwarded_proto", "proxy_address", "server")
+
+    _counted = True
+    _ticket: Ticket
 
     server: Server
+
+    def _closed(self) -> None:
+        super()._closed()
+        server = self.server
+        with server._gate_lock:
+            server._gate.closed(self._ticket, self._protocol, time.monotonic())
+
     proxy_address: Any
     forwarded_proto: str | None
 
@@ -537,13 +547,10 @@ class _Session:
 
     def ended(self) -> None:
         """It is over, wherever it ran: its place is free."""
-        server, connection = self._server, self.connection
+        server = self._server
         with server._gate_lock:
             self._ticket.forget()
-            if self.opened and connection is not None:
-                server._gate.ended(self._ticket, connection._protocol, time.monotonic())
-            else:
-                server._gate.leave(self._ticket)
+            server._gate.leave(self._ticket)
 
     def drop(self) -> None:
         """Nobody can run it."""
@@ -648,6 +655,7 @@ class _Session:
         server = self._server
         connection = self.connection = server.create_connection(server.logger, self._stream, self._wire.tls)
         connection.server = server
+        connection._ticket = self._ticket
         if self._ticket.proxy_address is not None:
             connection.remote_address = self._ticket.address
         connection.proxy_address = self._ticket.proxy_address
