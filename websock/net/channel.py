@@ -7,7 +7,7 @@ import select
 import selectors
 import socket
 from collections.abc import Callable
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 from ..typing import Buffer
 from .memory import MemorySocket
@@ -27,6 +27,8 @@ class Channel:
     """
 
     __slots__ = ("_buffer", "sock")
+
+    has_descriptor: ClassVar[bool] = True
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -111,6 +113,8 @@ class _StandIn(Channel):
     """Of what has a socket's methods and is none, with which the system can't wait."""
 
     __slots__ = ()
+
+    has_descriptor = False
 
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
         return cast("MemorySocket", self.sock).wait(read=read, write=write, timeout=timeout)

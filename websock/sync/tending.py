@@ -67,7 +67,9 @@ class Tending:
     # What connections call.
 
     def add(self, connection: Connection) -> None:
-        """A connection is open."""
+        """A connection is open. Those of a simulation, which have no descriptor, are left to their program."""
+        if not connection._stream.has_descriptor:
+            return
         with self._lock:
             self._open.add(connection)
             if self._thread is None:
