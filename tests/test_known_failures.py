@@ -26,11 +26,19 @@ ROWS: dict[str, dict[str, list[str]]] = {
     },
     "2 endless fragments, an object kept for each": {
         "core/test_codec_limits.py": ["test_a_flood_of_fragments_is_bounded", "test_no_more_fragments_than_the_limit"],
+        "adapters/test_limits.py": ["test_fragments"],
     },
     "3 a message octet by octet, each kept as an object": {
         "core/test_codec_limits.py": [
             "test_a_message_in_tiny_chunks_keeps_no_objects",
             "test_a_message_in_tiny_chunks_takes_little_memory",
+        ],
+    },
+    "4 one read of tiny frames holds the loop": {
+        "core/test_codec_limits.py": ["test_a_read_of_empty_frames_is_taken_in_steps"],
+        "adapters/test_limits.py": [
+            "test_the_loop_has_its_turn_within_one_read",
+            "test_a_flood_of_empty_frames_keeps_nobody_from_the_server",
         ],
     },
     "5 pings from a peer that never reads": {
@@ -43,6 +51,7 @@ ROWS: dict[str, dict[str, list[str]]] = {
             "test_request_of_one_octet_at_a_time_is_ended",
             "test_plain_octets_on_a_tls_port",
         ],
+        "adapters/test_limits.py": ["test_half_open_ones_keep_nobody_out", "test_hooks_are_not_half_open"],
     },
     "7 too many or too large headers": {
         "core/test_server_handshake.py": [
@@ -67,6 +76,7 @@ ROWS: dict[str, dict[str, list[str]]] = {
         "adapters/test_servers.py": ["test_origins"],
     },
     "13 the Host header is not looked at": {
+        "adapters/test_limits.py": ["test_hosts"],
         "core/test_server_handshake.py": ["test_a_bad_request"],
     },
     "14 request smuggling": {
@@ -144,6 +154,10 @@ ROWS: dict[str, dict[str, list[str]]] = {
             "test_pongs_go_in_front_of_what_waits",
         ],
     },
+    "a healthy peer is given up because we were busy": {
+        "core/test_keepalive.py": ["test_a_deadline_that_passed_while_we_were_busy", "test_given_up_for_silence_only"],
+    },
+    "a connection ends with nothing but 1006": {"adapters/test_causes.py": ["test_ways_to_the_end"]},
     "stopping a server loses what was accepted": {
         "adapters/test_drain.py": ["test_what_was_accepted_is_answered", "test_under_load"],
     },

@@ -382,6 +382,8 @@ class Server:
     ) -> None:
         """Stop accepting, refuse what is not open yet with 503, and close all connections with `code`.
 
+        While the server drains it need not wait any longer then: what is open is closed now.
+
         Args:
             close_connections: False lets the open ones end by themselves.
             refuse: answer those that are not open yet with 503; False opens them first.
@@ -390,6 +392,8 @@ class Server:
             self._refusing = refuse
             self._farewell = (code, reason)
             self._closing = asyncio.get_running_loop().create_task(self._close(close_connections, code, reason))
+        elif self.draining and close_connections:
+            self._close_connections(code, reason)
 
     async def drain(
         self,
@@ -461,10 +465,13 @@ class Server:
         await self._stop_accepting()
         self._refuse_openings()
         if close_connections:
-            for connection in [*self._sessions.values(), *self._untended]:
-                if connection.state is not State.CONNECTING:
-                    connection._start_close(code, reason, CloseCause.DRAINED)
+            self._close_connections(code, reason)
         await self._wait_ended()
+
+    def _close_connections(self, code: int, reason: str) -> None:
+        for connection in [*self._sessions.values(), *self._untended]:
+            if connection.state is not State.CONNECTING:
+                connection._start_close(code, reason, CloseCause.DRAINED)
 
     async def _stop_accepting(self) -> None:
         self._serving = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from ..typing import LoggerLike
@@ -12,9 +13,10 @@ INTERVAL: Final = 60.0  # seconds
 
 
 class _Count:
-    __slots__ = ("number", "others", "since", "who")
+    __slots__ = ("level", "number", "others", "since", "who")
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, since: float, level: int) -> None:
+        self.level = level
         self.number = 0
         self.who: object = None
         self.others = False
@@ -25,7 +27,7 @@ class CountedLog:
     """The first of its kind is logged at once, and then how many there were, at most once in `interval` seconds.
 
     Args:
-        logger: gets warnings.
+        logger: gets them.
         interval: seconds.
     """
 
@@ -34,12 +36,12 @@ class CountedLog:
         self._interval = interval
         self._counts: dict[str, _Count] = {}  # by kind; these are few, and no peer chooses them
 
-    def count(self, what: str, who: object, now: float) -> None:
+    def count(self, what: str, who: object, now: float, level: int = logging.WARNING) -> None:
         """It has happened again: `what`, a text that is the same each time, by `who`."""
         count = self._counts.get(what)
         if count is None:
-            self._counts[what] = _Count(now)
-            self._logger.warning("%s: %s", what, who)
+            self._counts[what] = _Count(now, level)
+            self._logger.log(level, "%s: %s", what, who)
             return
         if count.number == 0:
             count.who, count.others = who, False
@@ -56,7 +58,8 @@ class CountedLog:
                 self._tell(what, count, now)
 
     def _tell(self, what: str, count: _Count, now: float) -> None:
-        self._logger.warning(
+        self._logger.log(
+            count.level,
             "%s: %s times in the last %.0f s, %s %s",
             what,
             f"{count.number:,}",

@@ -7,6 +7,7 @@ An adapter that has threads calls all methods under one lock.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -193,7 +194,9 @@ class Gate:
         cause = protocol.closed().__cause__ if protocol.close_sent is not None else None
         if isinstance(cause, _LIMITS):
             what = cause if isinstance(cause, RateExceeded) else cause.text  # others name what the peer has chosen
-            self.log.count(f"closed with {int(cause.code)} ({cause.cause.name}), {what}", _spelled(ticket.address), now)
+            # One peer's affair, and no news for who has configured no logging; a refusal is.
+            text = f"closed with {int(cause.code)} ({cause.cause.name}), {what}"
+            self.log.count(text, _spelled(ticket.address), now, logging.INFO)
 
     def _is_proxy(self, address: Any) -> bool:
         """Whether it speaks for clients, whom we don't know yet."""

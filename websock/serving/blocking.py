@@ -114,6 +114,8 @@ class _Run:
             if self._helper is None:
                 self._helper = threading.Thread(target=self._say_goodbye, args=(order, patience), daemon=True)
                 self._helper.start()
+            elif self._server.draining:
+                goodbye(self._server, order, patience)  # which need not wait any longer
 
     def _say_goodbye(self, order: Order, patience: float) -> None:
         try:

@@ -315,6 +315,9 @@ class Server:
     ) -> None:
         """Stop accepting, close all connections with `code`, and wait until every handler has ended.
 
+        While another thread drains the server, that need not wait any longer: what is open is closed now, and this
+        does not wait for it.
+
         Args:
             close_connections: False lets the open ones end by themselves.
             refuse: answer those that are not open yet with 503; False opens them first.
@@ -323,6 +326,8 @@ class Server:
             self.model.stop(close_connections, code, reason, refuse)
             self.model.join()
             self._forget()
+        elif self.draining:
+            self.model.stop(close_connections, code, reason, refuse)
 
     def _stop_accepting(self, code: int, reason: str, refuse: bool) -> bool:
         """Let nothing more begin; False when somebody ends the server already."""
