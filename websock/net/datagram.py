@@ -34,6 +34,7 @@ from .datagram_socket import (
     parse_datagram,
 )
 from .errors import BusyError, ClosedError
+from .guard import wait_until_left
 from .options import SocketOptions
 from .resolving import asks_names, resolve
 
@@ -162,21 +163,28 @@ class Datagram(DatagramSocket):
         return count
 
     def close(self) -> None:
-        """Close it, and wake whoever waits for it, who gets `ClosedError`. Twice does nothing."""
+        """Close it, and wake whoever waits for it, who gets `ClosedError`. Twice does nothing.
+
+        The address is free when this returns, but for a signal handler that has interrupted a call: then it is when
+        that is left.
+        """
         with self._mutex:
-            if self._closed:
-                return
-            self.local  # noqa: B018 - which stays known
-            self._closed = True
-            if not self._users:
-                self._end()
-            elif self._wake is not None:
-                self._wake[1].send(b"\0")
-            else:
-                try:
-                    self._sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # it is not connected, says Linux, and wakes them
+            if not self._closed:
+                self._shut()
+        wait_until_left(self, self._sock)
+
+    def _shut(self) -> None:
+        self.local  # noqa: B018 - which stays known
+        self._closed = True
+        if not self._users:
+            self._end()
+        elif self._wake is not None:
+            self._wake[1].send(b"\0")
+        else:
+            try:
+                self._sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is not connected, says Linux, and wakes them
 
     def __enter__(self) -> Self:
         return self
@@ -207,9 +215,9 @@ class Datagram(DatagramSocket):
                 self._end()
 
     def _end(self) -> None:
-        self._sock.close()
         for one in self._wake or ():
             one.close()
+        self._sock.close()
 
     # Waiting.
 

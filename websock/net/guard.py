@@ -1,11 +1,17 @@
-"""One call at a time in each direction of a stream, and how long it may take."""
+"""One call at a time in each direction of a stream, how long it may take, and when the last one has left."""
 
 from __future__ import annotations
 
+import socket
+import sys
 import time
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any, Final, Protocol
 
-__all__ = ["Turn", "Using", "deadline_after", "seconds", "seconds_left"]
+__all__ = ["Turn", "Using", "deadline_after", "seconds", "seconds_left", "wait_until_left"]
+
+_PATIENCE: Final = 1.0  # seconds that who was woken has to leave a call
+_ENDINGS: Final = ("close", "abort")
 
 
 class Guarded(Protocol):
@@ -76,6 +82,36 @@ class Using:
         self._leave()
         if isinstance(error, OSError):
             raise self._stream._explained(error, self._doing) from None
+
+
+def wait_until_left(owner: object, sock: socket.socket) -> None:
+    """Wait until `sock` is closed, by the last who leaves a call of `owner` and was woken.
+
+    So whoever closes can use the address again. Not for longer than a second: a call may be held up by something
+    else, such as the file that it sends. And not at all when this thread is itself in such a call, below us: a signal
+    handler runs there, and it goes on only when that has returned.
+    """
+    if sock.fileno() < 0 or _is_inside(owner):
+        return
+    deadline = time.monotonic() + _PATIENCE
+    while sock.fileno() >= 0 and time.monotonic() < deadline:
+        time.sleep(0.0005)  # rather than an event, which every call would have to look for
+
+
+def _is_inside(owner: object) -> bool:
+    """Whether this thread is in a call of `owner` other than the one that closes it: its stack tells."""
+    package = __name__.rpartition(".")[0]
+    endings = 0
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        ours = str(frame.f_globals.get("__name__")).startswith(package)
+        if ours and frame.f_locals.get("self") is owner:
+            name = frame.f_code.co_name
+            endings += name in _ENDINGS
+            if endings > 1 or name not in (*_ENDINGS, "_close", "__exit__"):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def seconds(value: float | None, name: str) -> float | None:

@@ -15,7 +15,7 @@ from ..typing import LoggerLike
 from .address import Address
 from .channel import wait_for
 from .errors import ClosedError, explain
-from .guard import deadline_after, seconds, seconds_left
+from .guard import deadline_after, seconds, seconds_left, wait_until_left
 from .options import SocketOptions
 from .sockets import BACK_OFF, FULL, listening
 from .stream import Stream
@@ -223,18 +223,23 @@ class Listener:
             return
 
     def close(self) -> None:
-        """Listen no more; who waits in `accept` gets `ClosedError`. What was accepted goes on. Again is no error."""
+        """Listen no more; who waits in `accept` gets `ClosedError`. What was accepted goes on. Again is no error.
+
+        The address is free when this returns, but for a signal handler that has interrupted `accept`: then it is when
+        that is left.
+        """
         with self._lock:
             if not self._closed:
                 self._closed = True
                 self._wake.send(b"\0")
                 self._finish()
+        wait_until_left(self, self._wake)
 
     def _finish(self) -> None:
         """Close the sockets if nobody uses them; ``_lock`` is held."""
         if self._closed and not self._users:
             self._selector.close()
-            for sock in (*self._sockets, self._wake, self._woken):
+            for sock in (*self._sockets, self._woken, self._wake):
                 sock.close()
 
     def _check_open(self) -> None:

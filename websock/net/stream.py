@@ -22,7 +22,7 @@ from ..typing import Buffer
 from .address import Address
 from .channel import GATHER, after, wait_for
 from .errors import BusyError, ClosedError, explain
-from .guard import Turn, Using, deadline_after, seconds, seconds_left
+from .guard import Turn, Using, deadline_after, seconds, seconds_left, wait_until_left
 from .info import TCPInfo, tcp_info
 from .options import SocketOptions, packed_linger
 from .sendfile import file_parts
@@ -557,7 +557,7 @@ class Stream:
     def close(self) -> None:
         """Close. What was sent still goes out, with TLS also that nothing more comes. Again is no error.
 
-        Who is in a call of another thread gets `ClosedError`. What has come and was not read is lost, and makes TCP
+        Who is in a call of another thread gets `ClosedError`, and has left it when this returns. What has come and was not read is lost, and makes TCP
         reset the connection (RFC 2525 section 2.17): receive until the end first where that matters.
         """
         self._close(abort=False)
@@ -567,8 +567,11 @@ class Stream:
         self._close(abort=True)
 
     def _close(self, abort: bool) -> None:
-        if self._closing:
-            return
+        if not self._closing:
+            self._shut_down(abort)
+        wait_until_left(self, self._sock)
+
+    def _shut_down(self, abort: bool) -> None:
         with contextlib.suppress(OSError, ValueError):
             _ = self.local  # which is known afterwards
         self._closing = self._unusual = True
