@@ -421,7 +421,7 @@ def test_iterating_ends_with_the_listener() -> None:
         for stream in listener:
             stream.close()
             listener.close()
-    assert listener.closed and repr(listener).startswith("<Listener closed tcp")
+    assert listener.closed and repr(listener).endswith(" closed>")
 
 
 @pytest.mark.parametrize("name", ["accept", "__iter__"])

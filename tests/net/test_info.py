@@ -19,6 +19,7 @@ from websock.net.address import Address
 from websock.net.errors import ClosedError, NotOnThisSystem
 from websock.net.info import SocketRow, TCPInfo, sockets_of, tcp_info, who_has
 from websock.net.leaks import LeakCheck
+from websock.net.listener import listen
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into Linux' /proc and struct tcp_info")
 
@@ -366,3 +367,28 @@ def test_an_exception_from_inside_goes_through() -> None:
         sock = opened()
         raise ZeroDivisionError
     sock.close()
+
+
+def users_line() -> Any:
+    return listen("tcp://127.0.0.1:0")
+
+
+@pytest.mark.parametrize("trace", [True, False])
+def test_a_leaked_listener_is_one_with_the_line_of_its_user(trace: bool) -> None:
+    if not trace:
+        tracemalloc.start(30)
+    try:
+        with pytest.raises(AssertionError) as failed, LeakCheck(trace=trace):
+            listener = users_line()
+    finally:
+        tracemalloc.stop()
+    first, _, _, *place = str(failed.value).splitlines()
+    assert first == "1 socket was opened here and never closed:"
+    assert place[-1].strip() == 'return listen("tcp://127.0.0.1:0")' and __file__ in place[-2]
+    assert f"{os.sep}websock{os.sep}net{os.sep}" not in "\n".join(place).replace(__file__, "")
+    listener.close()
+
+
+def test_what_a_listener_of_before_has_for_itself_is_no_leak() -> None:
+    with users_line(), LeakCheck():
+        pass

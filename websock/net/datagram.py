@@ -15,7 +15,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ from .datagram_socket import (
     parse_datagram,
 )
 from .errors import BusyError, ClosedError
-from .guard import wait_until_left
+from .guard import let_go, wait_until_left
 from .options import SocketOptions
 from .resolving import asks_names, resolve
 
@@ -63,6 +63,15 @@ class Datagram(DatagramSocket):
         self._receiving = False
         self._users = 0  # calls that use the descriptor: the last one of them closes it
         self._wake: tuple[socket.socket, socket.socket] | None = None if _SHUTDOWN_WAKES else socket.socketpair()
+
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if hasattr(self, "_wake"):  # else it could not be made, and the socket is its giver's
+            _let_go(self, (self._sock, *self.inner_sockets))
+
+    @property
+    def inner_sockets(self) -> tuple[socket.socket, ...]:
+        """Those that it has for itself, to be woken."""
+        return self._wake or ()
 
     def receive(self, max_size: int = MAX_SIZE) -> bytes:
         """The next datagram, which may be empty; from whom, `receive_from` says.
@@ -215,7 +224,7 @@ class Datagram(DatagramSocket):
                 self._end()
 
     def _end(self) -> None:
-        for one in self._wake or ():
+        for one in self.inner_sockets:
             one.close()
         self._sock.close()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import sys
 import time
+import warnings
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any, Final, Protocol
 
-__all__ = ["Turn", "Using", "deadline_after", "seconds", "seconds_left", "wait_until_left"]
+__all__ = ["Turn", "Using", "deadline_after", "let_go", "seconds", "seconds_left", "wait_until_left"]
 
 _PATIENCE: Final = 1.0  # seconds that who was woken has to leave a call
 _ENDINGS: Final = ("close", "abort")
@@ -112,6 +114,18 @@ def _is_inside(owner: object) -> bool:
                 return True
         frame = frame.f_back
     return False
+
+
+def let_go(it: object, sockets: Iterable[socket.socket]) -> None:
+    """For ``__del__``: close what nobody has closed. One warning names it, rather than one for each bare socket."""
+    left = [sock for sock in sockets if sock.fileno() >= 0]
+    if not left:
+        return
+    try:
+        warnings.warn(f"unclosed {it!r}", ResourceWarning, stacklevel=3, source=it)
+    finally:
+        for sock in left:
+            sock.close()
 
 
 def seconds(value: float | None, name: str) -> float | None:

@@ -8,14 +8,14 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Self
 
 from ..typing import LoggerLike
 from .address import Address
 from .channel import wait_for
 from .errors import ClosedError, explain
-from .guard import deadline_after, seconds, seconds_left, wait_until_left
+from .guard import deadline_after, let_go, seconds, seconds_left, wait_until_left
 from .options import SocketOptions
 from .sockets import BACK_OFF, FULL, listening
 from .stream import Stream
@@ -111,14 +111,20 @@ class Listener:
         self._addresses = tuple(Address.of(sock).replace(**scheme) for sock in self._sockets)
         self._wake, self._woken = socket.socketpair()
         try:
-            self._selector = selectors.DefaultSelector()
+            selector = selectors.DefaultSelector()
         except OSError:
             self._wake.close()
             self._woken.close()
             raise
         for sock in (*self._sockets, self._woken):
             sock.setblocking(False)
-            self._selector.register(sock, selectors.EVENT_READ)
+            selector.register(sock, selectors.EVENT_READ)
+        self._selector = selector  # from now on the sockets are ours
+
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if (selector := getattr(self, "_selector", None)) is not None:
+            selector.close()
+            _let_go(self, (*self._sockets, *self.inner_sockets))
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -131,13 +137,18 @@ class Listener:
         return self._sockets
 
     @property
+    def inner_sockets(self) -> tuple[socket.socket, ...]:
+        """Those that it has for itself, to be woken."""
+        return self._woken, self._wake
+
+    @property
     def closed(self) -> bool:
         """Whether it was closed."""
         return self._closed
 
     def __repr__(self) -> str:
         where = ", ".join(map(str, self._addresses))
-        return f"<Listener {'closed' if self._closed else 'open'} {where}>"
+        return f"<Listener {where}{' closed' if self._closed else ''}>"
 
     def accept(self, timeout: float | None = None) -> Stream:
         """The next connection.
@@ -239,7 +250,7 @@ class Listener:
         """Close the sockets if nobody uses them; ``_lock`` is held."""
         if self._closed and not self._users:
             self._selector.close()
-            for sock in (*self._sockets, self._woken, self._wake):
+            for sock in (*self._sockets, *self.inner_sockets):
                 sock.close()
 
     def _check_open(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import socket
 import threading
@@ -64,6 +65,11 @@ class PoolBase(Generic[P]):
         if id(stream) not in self._out:
             raise ValueError("that connection isn't in use from this pool")
         self._unusable.add(id(stream))
+
+    def __repr__(self) -> str:
+        stats = dataclasses.asdict(self.stats)
+        now = (f"{name}={stats[name]}" for name in ("idle", "out", "opening", "closing", "waiting") if stats[name])
+        return f"<{' '.join(('Pool', *now, *(['closed'] if self._rules.closed else [])))}>"
 
     @property
     def stats(self) -> PoolStats:

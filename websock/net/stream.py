@@ -22,7 +22,7 @@ from ..typing import Buffer
 from .address import Address
 from .channel import GATHER, after, wait_for
 from .errors import BusyError, ClosedError, explain
-from .guard import Turn, Using, deadline_after, seconds, seconds_left, wait_until_left
+from .guard import Turn, Using, deadline_after, let_go, seconds, seconds_left, wait_until_left
 from .info import TCPInfo, tcp_info
 from .options import SocketOptions, packed_linger
 from .sendfile import file_parts
@@ -100,6 +100,10 @@ class Stream:
         if remote is None:
             with contextlib.suppress(OSError, ValueError):  # the peer is gone already; a family without a spelling
                 self._remote = self._spelled(Address.of_peer(sock))
+
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if (sock := getattr(self, "_sock", None)) is not None:
+            _let_go(self, (sock,))
 
     # What it is.
 
@@ -197,8 +201,7 @@ class Stream:
         self._check_open()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closing else "open"
-        return f"<{type(self).__name__} {self._where()} fd={self.fileno()} {state}>"
+        return f"<{type(self).__name__} {self._where()} {'closed' if self._closing else f'fd={self.fileno()}'}>"
 
     # Receiving.
 
@@ -557,8 +560,9 @@ class Stream:
     def close(self) -> None:
         """Close. What was sent still goes out, with TLS also that nothing more comes. Again is no error.
 
-        Who is in a call of another thread gets `ClosedError`, and has left it when this returns. What has come and was not read is lost, and makes TCP
-        reset the connection (RFC 2525 section 2.17): receive until the end first where that matters.
+        Who is in a call of another thread gets `ClosedError`, and has left it when this returns. What has come and was
+        not read is lost, and makes TCP reset the connection (RFC 2525 section 2.17): receive until the end first where
+        that matters.
         """
         self._close(abort=False)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -27,6 +27,7 @@ from ..datagram_socket import (
     parse_datagram,
 )
 from ..errors import BusyError, ClosedError
+from ..guard import let_go
 from ..options import SocketOptions
 from ..resolving import asks_names
 from .resolving import resolve
@@ -85,9 +86,12 @@ class Datagram(DatagramSocket):
         self._gauges: set[asyncio.Future[None]] = set()
         self._at_once = 0
 
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True) and not self._loop.is_closed():
-            self._watch.stop()  # the socket warns
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if getattr(self, "_closed", True) or not hasattr(self, "_at_once"):
+            return  # or it could not be made, and the socket is its giver's
+        if not self._loop.is_closed():
+            self._watch.stop()
+        _let_go(self, (self._sock,))
 
     async def receive(self, max_size: int = MAX_SIZE) -> bytes:
         """The next datagram, which may be empty; from whom, `receive_from` says.

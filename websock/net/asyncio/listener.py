@@ -7,11 +7,13 @@ import collections
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Self
 
 from ..address import Address
 from ..errors import ClosedError, NotOnThisSystem
+from ..guard import let_go
 from ..options import SocketOptions
 from ..resolving import asks_names
 from ..sockets import listening
@@ -108,11 +110,24 @@ class Listener:
         for sock in self._sockets:
             sock.setblocking(False)
         self._addresses = tuple(secured(Address.of(sock), tls is not None) for sock in self._sockets)
-        self._acceptor = Acceptor(self._loop, self._sockets, self._accepted)
+        accepted = weakref.WeakMethod(self._accepted)  # the loop need not keep a listener that nobody has any more
+
+        def give(sock: socket.socket, peer: Any) -> None:
+            if (method := accepted()) is not None:
+                method(sock, peer)
+
+        self._acceptor = Acceptor(self._loop, self._sockets, give)
         self._ready: collections.deque[Stream] = collections.deque()
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._closed = False
+
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if not getattr(self, "_closed", True):
+            if not self._loop.is_closed():
+                for sock in self._sockets:
+                    self._loop.remove_reader(sock)
+            _let_go(self, self._sockets)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -126,7 +141,7 @@ class Listener:
 
     def __repr__(self) -> str:
         where = ", ".join(map(str, self._addresses))
-        return f"<Listener {'closed' if self._closed else 'open'} {where}>"
+        return f"<Listener {where}{' closed' if self._closed else ''}>"
 
     async def __aenter__(self) -> Self:
         return self

@@ -138,8 +138,7 @@ class Stream:
             transport.abort()
 
     def __repr__(self) -> str:
-        state = "closed" if self._sock.fileno() < 0 else f"fd={self._sock.fileno()}"
-        return f"<Stream {state} {self._where()}>"
+        return f"<Stream {self._where()} {'closed' if self.closed else f'fd={self.fileno()}'}>"
 
     async def __aenter__(self) -> Self:
         return self
