@@ -129,7 +129,17 @@ def let_go(it: object, sockets: Iterable[socket.socket]) -> None:
 
 
 def seconds(value: float | None, name: str) -> float | None:
-    if value is not None and not (isinstance(value, (int, float)) and value >= 0):
+    """What is given as a time, once it is looked at.
+
+    Raises:
+        TypeError: no number; True is none.
+        ValueError: a number that is no time from 0.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number of seconds from 0, or None, not {value!r}")
+    if not value >= 0:
         raise ValueError(f"{name} is a number of seconds from 0, or None, not {value!r}")
     return value
 
