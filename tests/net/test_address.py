@@ -175,9 +175,9 @@ def test_replace_checks_too() -> None:
     [
         (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0), "tcp://127.0.0.1:{port}"),
         (socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0), "udp://127.0.0.1:{port}"),
-        (socket.AF_INET, socket.SOCK_STREAM, ("", 0), "tcp://*:{port}"),
+        (socket.AF_INET, socket.SOCK_STREAM, ("", 0), "tcp://0.0.0.0:{port}"),
         (socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0), "tcp://[::1]:{port}"),
-        (socket.AF_INET6, socket.SOCK_DGRAM, ("::", 0), "udp://*:{port}"),
+        (socket.AF_INET6, socket.SOCK_DGRAM, ("::", 0), "udp://[::]:{port}"),
         (socket.AF_UNIX, socket.SOCK_STREAM, "{tmp}/a.sock", "unix://{tmp}/a.sock"),
         (socket.AF_UNIX, socket.SOCK_DGRAM, "{tmp}/a.sock", "unixgram://{tmp}/a.sock"),
         (socket.AF_UNIX, socket.SOCK_SEQPACKET, "{tmp}/a.sock", "unixpacket://{tmp}/a.sock"),

@@ -331,7 +331,7 @@ def test_what_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_this_process_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Refusing, "number", errno.EPERM)
     with Refusing() as sock:
-        with pytest.raises(PermissionError, match=r"can't set mark=7 on tcp://\*:0: .*privileges"):
+        with pytest.raises(PermissionError, match=r"can't set mark=7 on tcp://0.0.0.0:0: .*privileges"):
             SocketOptions(mark=7).apply(sock, stage="connect")
         SocketOptions(mark=7, optional=frozenset({"mark"})).apply(sock, stage="connect")
 

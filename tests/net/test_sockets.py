@@ -77,6 +77,22 @@ def test_every_address_has_both_families_and_one_port() -> None:
             assert all(SocketOptions.of(sock).v6_only in (None, True) for sock in sockets)
 
 
+def test_every_address_of_one_family_is_spelled_as_that() -> None:
+    for text, expected in (
+        ("tcp://0.0.0.0:0", ["tcp://0.0.0.0"]),
+        ("tcp://[::]:0", ["tcp://[::]"]),
+        ("tcp://*:0", ["tcp://0.0.0.0", "tcp://[::]"]),
+    ):
+        with closing(listening(text)) as sockets:
+            spelled = [str(Address.of(sock)) for sock in sockets]
+            assert sorted(one.rpartition(":")[0] for one in spelled) == expected
+            for one, sock in zip(spelled, sockets, strict=True):
+                [target] = resolve(one)  # and who connects there comes here
+                assert target.family == sock.family
+                with open_socket(target) as client:
+                    client.connect(target.sockaddr)
+
+
 def test_one_socket_takes_both_families() -> None:
     with closing(listening("tcp://*:0", SocketOptions(v6_only=False))) as sockets:
         assert [sock.family for sock in sockets] == [socket.AF_INET6]
@@ -175,7 +191,7 @@ def test_a_port_that_only_one_family_has_free_is_not_taken(faulty: type[Faulty])
         assert len({sock.getsockname()[1] for sock in sockets}) == 1
         assert len(sockets) == 2
     faulty.bind_errors = {socket.AF_INET6: [errno.EADDRINUSE] * 100}
-    with pytest.raises(OSError, match=r"can't listen on tcp://\*:\d+: Address already in use"):
+    with pytest.raises(OSError, match=r"can't listen on tcp://\[::\]:\d+: Address already in use"):
         listening("tcp://*:0")
     assert len(faulty.bind_errors[socket.AF_INET6]) == 100 - 16
 
@@ -284,8 +300,8 @@ def test_no_room_for_another_socket(short_path: str) -> None:
     for count, make, where in (
         (0, lambda: open_socket(target), r"tcp://127\.0\.0\.1:1"),
         (0, lambda: listening(f"unix://{short_path}/a"), f"unix://{short_path}/a"),
-        (1, lambda: listening("tcp://*:0"), r"tcp://\*:\d+"),
-        (1, lambda: bound("udp://*:0"), r"udp://\*:\d+"),
+        (1, lambda: listening("tcp://*:0"), r"tcp://\[::\]:\d+"),
+        (1, lambda: bound("udp://*:0"), r"udp://\[::\]:\d+"),
     ):
         said = f"can't open a socket for {where}: .*ulimit -n"
         with room_for(count), pytest.raises(OSError, match=said) as caught:

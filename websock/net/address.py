@@ -6,7 +6,8 @@
     unix:///run/app.sock    unix:@abstract          unixgram:relative.sock      unixpacket:///run/app.seq
     fd://3                  sctp://host:9           bluetooth://00:11:22:33:44:55:1
 
-`*` is every address of this host. What a name means is found in ``resolving.py``.
+`*` is every address of this host, ``0.0.0.0`` and ``[::]`` those of one family. What a name means is found in
+``resolving.py``.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class Address:
             host, _, scope = str(name[0]).partition("%")
             if not scope and len(name) > 3 and name[3]:
                 scope = _interface(name[3])
-            return cls(scheme, "" if host in ("0.0.0.0", "::") else host, name[1], scope)  # noqa: S104 - it is compared
+            return cls(scheme, host, name[1], scope)
         if family == getattr(socket, "AF_UNIX", None):
             path = os.fsdecode(name) if isinstance(name, bytes) else str(name or "")
             kinds = {socket.SOCK_DGRAM: "unixgram", getattr(socket, "SOCK_SEQPACKET", -1): "unixpacket"}
@@ -197,6 +198,11 @@ class Address:
     def is_unix(self) -> bool:
         """Whether it is of a Unix socket."""
         return self.scheme in _UNIX
+
+    @property
+    def is_any(self) -> bool:
+        """Whether the host is every address of this one: of both families, or of one (``0.0.0.0``, ``[::]``)."""
+        return self.host in ("", "0.0.0.0", "::")  # noqa: S104 - it is compared
 
     @property
     def secure(self) -> bool:

@@ -79,7 +79,7 @@ def connect(
     try:
         if context is None:
             return Stream(sock, remote=remote)
-        name = server_hostname or address.host or "localhost"
+        name = server_hostname or ("localhost" if address.is_any else address.host)
         stream = TLSStream(sock, context, server_hostname=name, remote=remote)
     except BaseException:
         sock.close()

@@ -303,7 +303,7 @@ def _internet_row(fields: list[str], kind: str) -> tuple[int, SocketRow]:
     send, receive = (int(text, 16) for text in fields[4].split(":"))
     state = _state(kind, number)
     inode = int(fields[9])
-    if remote is not None and not (remote.host or remote.port):
+    if remote is not None and remote.is_any and not remote.port:
         remote = None
     return inode, SocketRow(-1, kind, state, local, remote, receive, None if state == "LISTEN" else send, inode)
 
@@ -446,7 +446,7 @@ def _in_the_way(row: SocketRow, wanted: Address) -> bool:
     protocol = {"tls": "tcp"}.get(wanted.scheme, wanted.scheme)
     if has.scheme != protocol or has.port != wanted.port or not wanted.port:
         return False
-    if not (has.host and wanted.host):
+    if has.is_any or wanted.is_any:
         return True  # one of them is every address of this host
     try:
         return ipaddress.ip_address(has.host) == ipaddress.ip_address(wanted.host)

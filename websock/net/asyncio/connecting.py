@@ -62,7 +62,7 @@ async def connect(
             remote = address if address.is_unix else None
             if context is None:
                 return Stream(sock, remote=remote)
-            name = server_hostname or address.host or "localhost"
+            name = server_hostname or ("localhost" if address.is_any else address.host)
             limit = HANDSHAKE_TIMEOUT if timeout is None else None
             return await Stream.secured(sock, context, server_hostname=name, remote=remote, timeout=limit)
     except TimeoutError as error:
