@@ -6,14 +6,19 @@ import asyncio
 import errno
 import socket
 import ssl
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from websock.net.address import Address
+from websock.net.asyncio import connect as connect_task
 from websock.net.asyncio import listen as listen_task
+from websock.net.connecting import connect
+from websock.net.datagram import bind_datagram, connect_datagram
 from websock.net.errors import AddressError, BusyError, ClosedError, NotOnThisSystem, explain
 from websock.net.listener import listen
+from websock.net.options import SocketOptions
 
 WHERE = Address.parse("tcp://127.0.0.1:80")
 
@@ -97,3 +102,83 @@ def test_a_listener_wants_the_tls_settings_of_a_server(tls: Any, error: type[Exc
         listen("tls://127.0.0.1:0", tls=tls)
     with pytest.raises(error, match="tls"):
         asyncio.run(listen_task("tls://127.0.0.1:0", tls=tls))
+
+
+# What a hint says is true, is said once, and helps.
+
+Call = Callable[[], Any]
+
+
+def told(call: Call) -> str:
+    with pytest.raises((OSError, AddressError)) as caught:
+        call()
+    return str(caught.value)
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def ask(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
+    """What `connect` in one of the forms says to an address, where PORT is one that somebody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+
+        def asking(address: str, **keywords: Any) -> str:
+            address = address.replace("PORT", port)
+            said = told(
+                lambda: (
+                    asyncio.run(connect_task(address, **keywords))
+                    if request.param == "asyncio"
+                    else connect(address, **keywords)
+                )
+            )
+            return said.replace(port, "PORT")
+
+        yield asking
+
+
+def test_a_folder_that_is_missing(ask: Callable[..., str], short_path: str) -> None:
+    for said in (ask(f"unix://{short_path}/no/x"), told(lambda: listen(f"unix://{short_path}/no/x"))):
+        assert said.endswith(f"No such file or directory (there is no folder {short_path}/no)")
+    assert ask(f"unix://{short_path}/x").endswith("No such file or directory (there is no such file)")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"congestion": "foo"}, "(this kernel has none of that name: "),
+        ({"device": "nonet0"}, "(there is no such network interface)"),
+    ],
+)
+def test_an_option_that_cannot_be_had(ask: Callable[..., str], options: dict[str, Any], said: str) -> None:
+    given = SocketOptions(**options)
+    for text in (ask("tcp://127.0.0.1:PORT", options=given), told(lambda: listen("tcp://127.0.0.1:0", options=given))):
+        assert text.count("(") == 1 and said in text
+
+
+@pytest.mark.parametrize(
+    ("local", "said"),
+    [
+        ("tcp://10.9.9.9:0", "(no network interface here has that address)"),
+        ("tcp://[::1]:0", "PORT: our end is to be tcp://[::1]:0, which is of another family"),
+        ("udp://127.0.0.1:0", "our end of a connection to tcp is no udp (at character 1)"),
+    ],
+)
+def test_our_end(ask: Callable[..., str], local: str, said: str) -> None:
+    text = ask("tcp://127.0.0.1:PORT", local=local)
+    assert text.endswith(said) and text.count("(") == said.count("(") and text.count("can't connect") <= 1
+
+
+def test_an_interface_that_is_missing(ask: Callable[..., str]) -> None:
+    text = "(a link-local address is one of an interface, which follows it: [fe80::1%eth0])"
+    assert ask("tcp://[fe80::1]:1").endswith(f"Invalid argument {text}")
+    with pytest.raises(OSError, match="which follows it"):
+        connect_datagram("udp://[fe80::1]:1")
+    assert ask("tcp://[fe80::1%nonet0]:1").endswith(": there is no network interface 'nonet0'")
+
+
+def test_a_port_that_nobody_listens_at(ask: Callable[..., str]) -> None:
+    assert "nobody listens at port 0" in ask("tcp://127.0.0.1:0")
+
+
+def test_a_datagram_of_another_family() -> None:
+    with bind_datagram("udp://127.0.0.1:0") as one, pytest.raises(AddressError, match="this socket is IPv4"):
+        one.send_to(b"x", "udp://[::1]:9")

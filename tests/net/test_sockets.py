@@ -254,7 +254,7 @@ def test_nothing_listens_for_datagrams(text: str, short_path: str) -> None:
         ("tcp://127.0.0.1:0", {"device": "nosuch0"}, OSError, r"can't set device='nosuch0' on tcp://127\.0\.0\.1:0: "),
         ("tcp://127.0.0.1:0", {"broadcast": True}, ValueError, r"broadcast is no option of tcp://127\.0\.0\.1:0"),
         ("unix://{tmp}/a", {"ttl": 3}, ValueError, "ttl is no option of unix://{tmp}/a"),
-        ("unix://{tmp}/no/a", {}, FileNotFoundError, "can't listen on unix://{tmp}/no/a: .*no such file"),
+        ("unix://{tmp}/no/a", {}, FileNotFoundError, "can't listen on unix://{tmp}/no/a: .*no folder {tmp}/no"),
         ("unix:///dev/null/a", {}, NotADirectoryError, "can't listen on unix:///dev/null/a: "),
         ("unix://{tmp}", {}, FileExistsError, "can't listen on unix://{tmp}: a file that isn't a socket"),
         ("fd://999999", {}, OSError, "can't use fd://999999: "),

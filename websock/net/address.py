@@ -87,7 +87,10 @@ class Address:
         start = len(scheme) + 1
         scheme = scheme.lower()
         if scheme not in SCHEMES:
-            raise AddressError(text, f"unknown scheme: it is one of {', '.join(SCHEMES)}, such as tcp://HOST:PORT", 0)
+            known = f"it is one of {', '.join(SCHEMES)}, such as tcp://HOST:PORT"
+            if scheme in ("ws", "wss"):
+                known = "WebSocket is spoken by websock.connect() and websock.serve(), sockets are " + known[6:]
+            raise AddressError(text, f"unknown scheme: {known}", 0)
         if scheme in _UNIX:
             return cls(scheme, path=_path(text, rest, start))
         if not rest.startswith("//"):
@@ -106,6 +109,8 @@ class Address:
     @classmethod
     def _internet(cls, text: str, scheme: str, rest: str, start: int) -> Self:
         scope = ""
+        if "@" in rest.partition("[")[0]:
+            raise AddressError(text, "a user and a password have no place in an address", start)
         if rest.startswith("["):
             end = rest.find("]")
             if end < 0:
@@ -290,6 +295,9 @@ def _port(text: str, port: str, at: int, scheme: str) -> int:
         if len(port) > 5 or int(port) > 65535:
             raise AddressError(text, "a port is at most 65535", at)
         return int(port)
+    number, slash, _ = port.partition("/")
+    if slash and number.isascii() and number.isdigit():
+        raise AddressError(text, "nothing follows the port", at + len(number))
     if not port:
         raise AddressError(text, "a port is missing; 0 lets the system choose", at)
     if not _SERVICE.fullmatch(port):

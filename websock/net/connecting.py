@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from .address import Address
-from .errors import AddressError, explain
+from .errors import AddressError, explain, telling
 from .guard import deadline_after, seconds, seconds_left
 from .listener import listen
 from .options import SocketOptions
@@ -24,7 +24,7 @@ from .stream import Stream
 from .tls import client_context
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
-__all__ = ["connect", "connected", "listen", "no_way", "with_itself"]
+__all__ = ["check_ends", "connect", "connected", "listen", "no_way", "of_another_family", "with_itself"]
 
 _DEFAULTS: Final = SocketOptions()
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
@@ -112,8 +112,7 @@ def connected(
     Raises:
         AddressError, OSError, NotOnThisSystem, ValueError: as `connect`.
     """
-    if address.kind == socket.SOCK_DGRAM:
-        raise AddressError(str(address), "it is for datagrams: there are no connections", 0)
+    check_ends(address, None if local is None else Address.parse(local))
     targets = interleave(resolve(address))
     own = [] if local is None else resolve(local, passive=True)
     race = _Race(address, options, own)
@@ -127,6 +126,25 @@ def connected(
         sock.close()
         raise
     return sock
+
+
+def check_ends(address: Address, local: Address | None) -> None:
+    """Whether there can be a connection to an address, and one that begins at `local`.
+
+    Raises:
+        AddressError: no.
+    """
+    if address.kind == socket.SOCK_DGRAM:
+        raise AddressError(str(address), "it is for datagrams: there are no connections", 0)
+    if local is not None and local.kind != address.kind:
+        raise AddressError(str(local), f"our end of a connection to {address.scheme} is no {local.scheme}", 0)
+
+
+def of_another_family(own: Sequence[Target]) -> OSError:
+    """The error for our end, where it cannot be that of a way to the peer."""
+    family, kind, protocol, name = own[0]
+    ours = Address.from_sockaddr(name, family, kind, protocol)
+    return telling(OSError(errno.EAFNOSUPPORT, f"our end is to be {ours}, which is of another family"))
 
 
 def no_way(address: Address, failures: Sequence[tuple[Target, OSError]], *, timed_out: bool = False) -> OSError:
@@ -206,7 +224,7 @@ class _Race:
             own = next((one for one in self._own if one.family == target.family), None)
             try:
                 if own is None:
-                    raise OSError(errno.EAFNOSUPPORT, "our end is of another family")
+                    raise of_another_family(self._own)
                 try:
                     sock.bind(own.sockaddr)
                 except OSError as error:

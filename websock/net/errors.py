@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
-from typing import Final
+from typing import Final, TypeVar
 
-__all__ = ["AddressError", "BusyError", "ClosedError", "NotOnThisSystem", "explain"]
+__all__ = ["AddressError", "BusyError", "ClosedError", "NotOnThisSystem", "explain", "telling"]
+
+
+_E = TypeVar("_E", bound=OSError)
+_LINK_LOCAL: Final = re.compile("fe[89ab][0-9a-f]:", re.IGNORECASE)  # RFC 4291 section 2.5.6
 
 
 class AddressError(ValueError):
@@ -74,7 +79,29 @@ _AT_LISTEN: Final = {
 }
 
 
-def explain(error: OSError, doing: str, where: object, *, holder: str | None = None) -> OSError:
+def telling(error: _E) -> _E:
+    """An error whose text says what it means: `explain` adds no advice, only what was to be done."""
+    error.__dict__["tells"] = True
+    return error
+
+
+def _advice(number: int, doing: str, where: object) -> str | None:
+    path, host = getattr(where, "path", ""), getattr(where, "host", "")
+    if number == errno.ENOENT and path[:1] not in ("", "\0"):
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder):
+            return f"there is no folder {folder}"
+    if number == errno.EINVAL and _LINK_LOCAL.match(host) and not getattr(where, "scope", ""):
+        return f"a link-local address is one of an interface, which follows it: [{host}%eth0]"
+    if number == errno.ECONNREFUSED and host and not getattr(where, "port", 1):
+        return "nobody listens at port 0: it lets who listens have any"
+    special = _AT_CONNECT if doing.startswith("connect") else _AT_LISTEN
+    return special.get(number) or _ADVICE.get(number)
+
+
+def explain(
+    error: OSError, doing: str, where: object, *, holder: str | None = None, advice: str | None = None
+) -> OSError:
     """The error of a system call with words around it: what was tried, where, and what it means.
 
     Args:
@@ -82,6 +109,7 @@ def explain(error: OSError, doing: str, where: object, *, holder: str | None = N
         doing: "connect to", "listen on", "send to", ...
         where: the address.
         holder: who has the address, where that is known.
+        advice: what it means, where the caller knows better than the number says.
 
     Returns:
         an error of the same class, with the same ``errno``.
@@ -95,9 +123,11 @@ def explain(error: OSError, doing: str, where: object, *, holder: str | None = N
         return socket.gaierror(error.errno, f"{text}: {error.strerror}")
     if error.errno is None:
         return type(error)(f"{text}: {error}")
-    special = _AT_CONNECT if doing.startswith("connect") else _AT_LISTEN
-    advice = special.get(error.errno) or _ADVICE.get(error.errno)
     if error.errno == errno.EADDRINUSE and holder:
         advice = f"{holder} has it"
+    elif "tells" in error.__dict__:
+        advice = None
+    else:
+        advice = advice or _advice(error.errno, doing, where)
     said = error.strerror or os.strerror(error.errno)
-    return type(error)(error.errno, f"{text}: {said}" + (f" ({advice})" if advice else ""))
+    return telling(type(error)(error.errno, f"{text}: {said}" + (f" ({advice})" if advice else "")))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 from .address import Address
-from .errors import NotOnThisSystem, explain
+from .errors import NotOnThisSystem, explain, telling
 
 __all__ = ["SocketOptions", "Stage", "interface_index", "packed_linger"]
 
@@ -24,6 +24,7 @@ Stage: TypeAlias = Literal["bind", "connect", "connected", "accepted"]
 
 _LACKING: Final = frozenset({errno.ENOPROTOOPT, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)})
 _MAY_NOT: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOENT})  # ENOENT: a congestion control not loaded
+_CONGESTION: Final = "this kernel has none of that name: sysctl net.ipv4.tcp_available_congestion_control has those"
 _MOST: Final = 2**31 - 1
 _TIMEVAL: Final = "@ll"
 _LINGER: Final = "hh" if os.name == "nt" else "ii"
@@ -210,7 +211,7 @@ def interface_index(interface: str | int) -> int:
             return int(interface)
         return socket.if_nametoindex(interface)
     except (OSError, OverflowError):
-        raise OSError(errno.ENODEV, f"there is no network interface {interface!r}") from None
+        raise telling(OSError(errno.ENODEV, f"there is no network interface {interface!r}")) from None
 
 
 def _set(sock: socket.socket, kind: _Kind, name: str, value: Any, stage: Stage, where: object) -> None:
@@ -231,7 +232,8 @@ def _set(sock: socket.socket, kind: _Kind, name: str, value: Any, stage: Stage, 
     except OSError as error:
         if error.errno in _LACKING:
             raise NotOnThisSystem(name) from error
-        raise explain(error, f"set {name}={value!r} on", _spell(sock, where)) from None
+        advice = _CONGESTION if name == "congestion" and error.errno == errno.ENOENT else None
+        raise explain(error, f"set {name}={value!r} on", _spell(sock, where), advice=advice) from None
 
 
 def _spell(sock: socket.socket, where: object) -> object:

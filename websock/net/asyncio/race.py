@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..address import Address
-from ..connecting import no_way, with_itself
-from ..errors import AddressError, explain
+from ..connecting import check_ends, no_way, of_another_family, with_itself
+from ..errors import explain
 from ..options import SocketOptions
 from ..resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave
 from ..sockets import open_socket
@@ -45,8 +45,7 @@ async def connected(
     Raises:
         AddressError, OSError, NotOnThisSystem, ValueError: as `connect`.
     """
-    if address.kind == socket.SOCK_DGRAM:
-        raise AddressError(str(address), "it is for datagrams: there are no connections", 0)
+    check_ends(address, local)
     targets = interleave(await resolve(address, family=family))
     local_targets = [] if local is None else await resolve(local, passive=True)
     race = _Race(asyncio.get_running_loop(), address, options, targets, local_targets, delay)
@@ -124,7 +123,7 @@ class _Race:
             if self._local:
                 own = next((one for one in self._local if one.family == target.family), None)
                 if own is None:
-                    raise OSError(errno.EAFNOSUPPORT, f"can't connect to {self._address}: our end is of another family")
+                    raise of_another_family(self._local)
                 try:
                     sock.bind(own.sockaddr)
                 except OSError as error:
