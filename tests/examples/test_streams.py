@@ -57,6 +57,16 @@ def test_echo_where_nobody_is() -> None:
         assert (status, out) == (1, []) and "at character" in err[0]
 
 
+@pytest.mark.parametrize("what", ["serve", "ask"])
+def test_echo_with_a_certificate_that_is_none(what: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    for name in ("missing.pem", "empty.pem"):
+        file = str(tmp_path / name)
+        with example("echo_anywhere.py", what, "tls://localhost:0", "--certificate", file) as program:
+            status, out, [err] = program.end()
+            assert (status, out) == (1, []) and err.startswith(f"{file}: ") and "in PEM" in err
+
+
 def test_files_are_sent(tmp_path: Path) -> None:
     files = {"large": [f"line {number}" for number in range(300_000)], "empty": []}
     for name, lines in files.items():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +20,9 @@ from websock.net.asyncio import listen as listen_task
 from websock.net.connecting import connect
 from websock.net.datagram import bind_datagram, connect_datagram
 from websock.net.errors import AddressError, BusyError, ClosedError, NotOnThisSystem, explain
-from websock.net.listener import listen
+from websock.net.listener import Listener, listen
 from websock.net.options import SocketOptions
+from websock.net.tls import tls_advice
 
 WHERE = Address.parse("tcp://127.0.0.1:80")
 
@@ -182,3 +186,59 @@ def test_a_port_that_nobody_listens_at(ask: Callable[..., str]) -> None:
 def test_a_datagram_of_another_family() -> None:
     with bind_datagram("udp://127.0.0.1:0") as one, pytest.raises(AddressError, match="this socket is IPv4"):
         one.send_to(b"x", "udp://[::1]:9")
+
+
+def refuses(listener: Listener, said: list[str]) -> None:
+    """The server's side of a connection that fails."""
+    with listener.accept() as stream:
+        said.append(told(stream.receive))
+
+
+def test_no_tls_at_the_other_end(ask: Callable[..., str], server_ssl: ssl.SSLContext) -> None:
+    def plain(listener: Listener) -> None:
+        with contextlib.suppress(ClosedError), listener.accept() as stream:
+            stream.receive()
+            stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with listen("tcp://127.0.0.1:0") as listener:
+        thread = threading.Thread(target=plain, args=[listener])
+        thread.start()
+        said = ask(str(listener.addresses[0].replace(scheme="tls")), timeout=10)
+        thread.join()
+    assert "wrong version number" in said.lower().replace("_", " ") and "(no TLS is spoken at the other end)" in said
+    with listen("tls://127.0.0.1:0", tls=server_ssl) as listener:
+        where = listener.addresses[0].replace(scheme="tcp")
+        with connect(where) as client:
+            client.send_all(b"GET / HTTP/1.1\r\n\r\n")
+            with listener.accept() as stream:
+                assert "(the peer speaks plain HTTP, no TLS)" in told(stream.receive)
+
+
+def test_a_certificate_that_is_not_trusted(ask: Callable[..., str], server_ssl: ssl.SSLContext) -> None:
+    with listen("tls://127.0.0.1:0", tls=server_ssl) as listener:
+        servers: list[str] = []
+        thread = threading.Thread(target=refuses, args=[listener, servers])
+        thread.start()
+        said = ask(str(listener.addresses[0]), timeout=10)
+        thread.join()
+    assert "self-signed certificate (to trust it: tls=ssl.create_default_context(cafile=...)" in said.replace(
+        "f s", "f-s"
+    )
+    assert "(the peer does not trust our certificate)" in servers[0]
+
+
+def test_settings_without_a_certificate(ask: Callable[..., str]) -> None:
+    with listen("tls://127.0.0.1:0", tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as listener:
+        servers: list[str] = []
+        thread = threading.Thread(target=refuses, args=[listener, servers])
+        thread.start()
+        ask(str(listener.addresses[0]), timeout=10)
+        thread.join()
+    assert "(a server's settings have a certificate: load_cert_chain())" in servers[0]
+
+
+def test_a_file_that_is_no_certificate(tmp_path: Path) -> None:
+    (tmp_path / "none.pem").write_text("nothing")
+    with pytest.raises(ssl.SSLError) as caught:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tmp_path / "none.pem")
+    assert tls_advice(caught.value) == "a certificate and its private key are wanted, both as PEM"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from typing import Final
 
 from ..typing import Buffer
 from .address import Address
 
-__all__ = ["TLS", "check_server", "client_context", "explain_tls", "wrapped"]
+__all__ = ["TLS", "check_server", "client_context", "explain_tls", "tls_advice", "wrapped"]
 
 _CHUNK = 65536
 
@@ -161,9 +162,31 @@ def check_server(address: Address, tls: ssl.SSLContext | None) -> None:
         raise ValueError("tls= has a client's settings: a server's are ssl.create_default_context(Purpose.CLIENT_AUTH)")
 
 
+_UNTRUSTED: Final = (18, 19, 20, 21)  # X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT and those after it
+_ADVICE: Final = {
+    "WRONG_VERSION_NUMBER": "no TLS is spoken at the other end",
+    "HTTP_REQUEST": "the peer speaks plain HTTP, no TLS",
+    "NO_SHARED_CIPHER": "a server's settings have a certificate: load_cert_chain()",
+    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust our certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the peer does not trust our certificate, or wanted another name",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer does not trust our certificate",
+}
+
+
+def tls_advice(error: ssl.SSLError) -> str:
+    """What an error of OpenSSL means for who reads it; empty when it says that by itself."""
+    if getattr(error, "verify_code", 0) in _UNTRUSTED:
+        return "to trust it: tls=ssl.create_default_context(cafile=...), with it or its authority's"
+    if "PEM lib" in str(error):
+        return "a certificate and its private key are wanted, both as PEM"
+    return _ADVICE.get(getattr(error, "reason", None) or "", "")
+
+
 def explain_tls(error: ssl.SSLError, doing: str, where: object) -> ssl.SSLError:
     """As `explain`, for what OpenSSL says: its numbers are not the system's, and it tells more than a text."""
     text = getattr(error, "verify_message", "") or error.strerror or str(error)
+    if advice := tls_advice(error):
+        text += f" ({advice})"
     explained = type(error)(error.errno, f"can't {doing} {where}: {text}")
     for name in ("library", "reason", "verify_code", "verify_message"):
         if hasattr(error, name):
