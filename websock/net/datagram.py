@@ -211,7 +211,7 @@ class Datagram(DatagramSocket):
                 raise ClosedError(str(self._local))
             if receiving:
                 if self._receiving:
-                    raise BusyError("another thread receives from this socket")
+                    raise BusyError(f"another thread receives: {self._local}")
                 self._receiving = True
             self._users += 1
 

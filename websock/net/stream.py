@@ -370,9 +370,10 @@ class Stream:
         return wait_for(self._sock, True, False, 0)[0]
 
     def __iter__(self) -> Iterator[bytes]:
-        """What comes, until the peer's end."""
-        while data := self.receive():
-            yield data
+        """What comes, until the peer's end, or until it is closed here: `closed` tells which."""
+        with contextlib.suppress(ClosedError):
+            while data := self.receive():
+                yield data
 
     # Sending.
 

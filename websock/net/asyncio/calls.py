@@ -19,8 +19,8 @@ def secured(address: Address, secure: bool) -> Address:
     return address.replace(scheme="tls") if secure and address.scheme == "tcp" else address
 
 
-def busy(what: str) -> BusyError:
-    return BusyError(f"another task is in {what} of the same stream")
+def busy(what: str, where: object) -> BusyError:
+    return BusyError(f"another task {what}: {where}")
 
 
 def first(views: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:

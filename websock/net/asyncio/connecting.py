@@ -12,6 +12,7 @@ from ..options import SocketOptions
 from ..sockets import take_over
 from ..tls import client_context
 from ..tls_stream import HANDSHAKE_TIMEOUT
+from .opening import both_ways
 from .race import connected
 from .stream import Stream
 
@@ -20,6 +21,7 @@ __all__ = ["connect"]
 _DEFAULTS = SocketOptions()
 
 
+@both_ways
 async def connect(
     address: str | Address,
     *,
@@ -30,6 +32,11 @@ async def connect(
     local: str | Address | None = None,
 ) -> Stream:
     """A stream to an address; of a host with several, to the first that answers (happy eyeballs, RFC 8305).
+
+    ::
+
+        async with connect("tls://example.org:443", timeout=10) as stream:  # or: stream = await connect(...)
+            await stream.send_all(b"...")
 
     Args:
         address: see `Address`; ``fd://`` is a connected socket to take over.

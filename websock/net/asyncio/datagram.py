@@ -30,6 +30,7 @@ from ..errors import BusyError, ClosedError
 from ..guard import let_go
 from ..options import SocketOptions
 from ..resolving import asks_names
+from .opening import both_ways
 from .resolving import resolve
 from .waiter import Waiter
 
@@ -222,7 +223,7 @@ class Datagram(DatagramSocket):
     def _begin(self) -> None:
         self._check_open()
         if self._watch.reading:
-            raise BusyError("another task receives from this socket")
+            raise BusyError(f"another task receives: {self._local}")
         self._watch.reading = True
 
     async def _receive(self, max_size: int) -> Received:
@@ -293,6 +294,7 @@ class Datagram(DatagramSocket):
             _done(writer)
 
 
+@both_ways
 async def bind_datagram(
     address: Address | str, *, options: SocketOptions | None = None, mode: int | None = None
 ) -> Datagram:
@@ -301,6 +303,7 @@ async def bind_datagram(
     return _made(bind_socket(found, options, mode))
 
 
+@both_ways
 async def connect_datagram(
     address: Address | str, *, local: Address | str | None = None, options: SocketOptions | None = None
 ) -> Datagram:

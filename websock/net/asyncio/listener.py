@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from ..address import Address
 from ..errors import ClosedError, NotOnThisSystem
-from ..guard import let_go
+from ..guard import let_go, seconds
 from ..options import SocketOptions
 from ..resolving import asks_names
 from ..sockets import listening
@@ -21,6 +21,7 @@ from ..tls import check_server
 from ..tls_stream import HANDSHAKE_TIMEOUT
 from .accept import Acceptor
 from .calls import secured
+from .opening import both_ways
 from .stream import Stream
 from .transport import can_watch
 
@@ -31,6 +32,7 @@ _LOGGER: Final = logging.getLogger("websock.net")
 _DEFAULTS: Final = SocketOptions()
 
 
+@both_ways
 async def listen(
     address: str | Address,
     *,
@@ -55,6 +57,7 @@ async def listen(
     """
     address = Address.parse(address)
     check_server(address, tls)
+    seconds(handshake_timeout, "handshake_timeout")
     if not can_watch(asyncio.get_running_loop()):
         raise NotOnThisSystem("streams in Windows' proactor event loop")
     if asks_names(address):
@@ -85,7 +88,7 @@ class Listener:
 
     ::
 
-        async with await listen("tcp://localhost:8080") as listener:
+        async with listen("tcp://localhost:8080") as listener:  # or: listener = await listen(...)
             async for stream in listener:
                 ...
 

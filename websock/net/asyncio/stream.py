@@ -192,6 +192,7 @@ class Stream:
         Raises:
             OSError: it is closed.
         """
+        self._check_open()
         return SocketOptions.of(self._sock)
 
     def info(self) -> TCPInfo:
@@ -200,7 +201,12 @@ class Stream:
         Raises:
             OSError: it is closed, or not TCP.
         """
+        self._check_open()
         return tcp_info(self._sock)
+
+    def _check_open(self) -> None:
+        if self._sock.fileno() < 0:
+            raise ClosedError(self._spelled())
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -319,14 +325,17 @@ class Stream:
         return self
 
     async def __anext__(self) -> bytes:
-        """What comes next, until the peer sends no more."""
-        if data := await self.receive():
-            return data
+        """What comes next, until the peer sends no more, or the stream is closed: `closed` tells which."""
+        try:
+            if data := await self.receive():
+                return data
+        except ClosedError:
+            pass
         raise StopAsyncIteration
 
     def _held(self, take: Callable[[_T], _R], argument: _T) -> _R:
         if self._link.waiter.waiting:
-            raise busy("receive")
+            raise busy("receives", self._where())
         return take(argument)
 
     async def _receive(self, call: Callable[[_T], _R], argument: _T) -> _R:
@@ -336,7 +345,7 @@ class Stream:
             if link.error is not None and not link.held:
                 raise self._failed(link.error, "receive from")
             if link.waiter.waiting:
-                raise busy("receive")
+                raise busy("receives", self._where())
             if link.tries:
                 link.tries -= 1
             else:
@@ -420,7 +429,7 @@ class Stream:
         """Wait until what is buffered is little; raise if nothing can be sent any more."""
         link = self._link
         if link.drained is not None:
-            raise busy("send")
+            raise busy("sends", self._where())
         if link.full and link.shut is None:
             link.drained = link.loop.create_future()
             try:
@@ -481,7 +490,7 @@ class Stream:
             raise self._failed(link.error, "send to")
         if link.shut is None:
             if link.drained is not None:
-                raise busy("send")
+                raise busy("sends", self._where())
             link.shut_down(ClosedError(f"our direction of {self._spelled()}"))
             self._transport.write_eof()
 
