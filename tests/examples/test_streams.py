@@ -83,6 +83,11 @@ def test_files_are_sent(tmp_path: Path) -> None:
         stop(server)
 
 
+def test_a_folder_that_is_missing(tmp_path: Path) -> None:
+    with example("file_server.py", "tcp://localhost:0", str(tmp_path / "no")) as server:
+        assert server.end() == (1, [], [f"there is no folder {str(tmp_path / 'no')!r}"])
+
+
 def test_a_listening_socket_is_handed_over(tmp_path: Path) -> None:
     door = str(tmp_path / "door")
     with example("hand_over.py", "tcp://localhost:0", door) as first:
@@ -102,4 +107,6 @@ def test_a_listening_socket_is_handed_over(tmp_path: Path) -> None:
                 assert where(third) == address
                 assert second.end() == (0, [], [])
                 assert who()
+                assert Path(door).exists()
                 stop(third)
+    assert not Path(door).exists()
