@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from websock import net
 from websock.net import info
 from websock.net.address import Address
 from websock.net.errors import AddressError, NotOnThisSystem
-from websock.net.options import SocketOptions
+from websock.net.options import SocketOptions, packed_linger
 from websock.net.resolving import Target, resolve
 from websock.net.sockets import bound, listening, open_socket
 
@@ -346,3 +348,86 @@ def test_a_target_is_opened_or_taken_over() -> None:
     with open_socket(target, SocketOptions(ttl=9), stage="bind") as sock:
         assert sock.getblocking()
         assert (SocketOptions.of(sock).ttl, SocketOptions.of(sock).reuse_address) == (9, True)
+
+
+# What is given rather than opened
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def made(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
+    """Makes a stream or a listener of something, in one of the forms, and closes it."""
+
+    def make(name: str, of: Any) -> None:
+        if request.param == "blocking":
+            with getattr(net, name)(of):
+                return
+
+        async def run() -> None:
+            async with getattr(net.asyncio, name)(of):
+                pass
+
+        asyncio.run(run())
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "listens", "said"),
+    [
+        (socket.AF_INET, socket.SOCK_STREAM, False, "is not connected"),
+        (socket.AF_INET6, socket.SOCK_STREAM, False, "is not connected"),
+        (socket.AF_INET, socket.SOCK_DGRAM, False, "is for datagrams"),
+        (socket.AF_INET, socket.SOCK_STREAM, True, "listens"),
+    ],
+)
+def test_what_is_no_stream(made: Callable[[str, Any], None], family: int, kind: int, listens: bool, said: str) -> None:
+    with socket.socket(family, kind) as sock:
+        if listens:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+        with pytest.raises(ValueError, match=said):
+            made("Stream", sock)
+        assert sock.fileno() >= 0  # it is still the caller's
+
+
+def test_a_stream_that_is_reset_already(made: Callable[[str, Any], None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, packed_linger(0))
+        accepted.close()
+        made("Stream", client)
+
+
+def test_what_is_no_listener(made: Callable[[str, Any], None]) -> None:
+    with pytest.raises(ValueError, match="one socket or more"):
+        made("Listener", [])
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as sock:
+            sock.bind(("127.0.0.1", 0))
+            with pytest.raises(ValueError, match=r"sockets that listen, and .* does not"):
+                made("Listener", [sock])
+            assert sock.fileno() >= 0
+
+
+def test_what_has_a_socket_is_none() -> None:
+    with net.listen("tcp://127.0.0.1:0") as listener, net.connect(listener.addresses[0]) as stream:
+        wrong: list[Any] = [listener, stream]
+        calls: list[Callable[[Any], Any]] = [net.tcp_info, net.SocketOptions.of, lambda it: net.Listener([it])]
+        for it in wrong:
+            for call in calls:
+                with pytest.raises(TypeError, match="a socket is wanted, such as"):
+                    call(it)
+        with pytest.raises(TypeError, match="open in binary mode is sent, not 'name'"):
+            stream.send_file("name")  # type: ignore[arg-type]
+        listener.accept().close()
+    one, other = map(net.Stream, socket.socketpair())
+    with one, other, pytest.raises(ValueError, match="an unnamed Unix socket is not TCP"):
+        one.info()
+
+
+def test_help_needs_nothing_else() -> None:
+    """What a page of help names is a name of the package, or explained there."""
+    assert "tcp://localhost:8080" in (net.Address.__doc__ or "") and "see above" not in (net.Address.__doc__ or "")
+    for name in ("TLSStream", "PoolStats", "Stage"):
+        assert getattr(net, name) is not None and name in net.__all__

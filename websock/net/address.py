@@ -1,13 +1,6 @@
-"""Addresses of sockets: one spelling for all kinds of them, without asking anybody what they mean.
+"""Addresses of sockets: one spelling for all kinds of them (see `Address`), without asking anybody what they mean.
 
-::
-
-    tcp://localhost:8080    tls://example.org:443   udp://[fe80::1%eth0]:5353   tcp://*:http
-    unix:///run/app.sock    unix:@abstract          unixgram:relative.sock      unixpacket:///run/app.seq
-    fd://3                  sctp://host:9           bluetooth://00:11:22:33:44:55:1
-
-`*` is every address of this host, ``0.0.0.0`` and ``[::]`` those of one family. What a name means is found in
-``resolving.py``.
+What a name means is found in ``resolving.py``.
 """
 
 from __future__ import annotations
@@ -35,10 +28,19 @@ _MOST_PATH: Final = 107  # octets: what sun_path takes on Linux beside its NUL; 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """Where a socket is, or is to be: see above.
+    """Where a socket is, or is to be.
+
+    ::
+
+        tcp://localhost:8080    tls://example.org:443   udp://[fe80::1%eth0]:5353   tcp://*:http
+        unix:///run/app.sock    unix:@abstract          unixgram:relative.sock      unixpacket:///run/app.seq
+        fd://3                  sctp://host:9           bluetooth://00:11:22:33:44:55:1
+
+    `Address.parse` reads these, ``str`` writes them. A port is a number or the name of a service. ``*`` is every
+    address of this host, ``0.0.0.0`` and ``[::]`` those of one family. ``fd://`` is a descriptor that is open.
 
     Attributes:
-        scheme: one of `SCHEMES`.
+        scheme: what is before the first colon, as above.
         host: a name, an IPv4 or an IPv6 address without brackets, a Bluetooth device; ``""`` is every address.
         port: 0 to 65535; 0 lets the system choose. Of Bluetooth, the channel.
         scope: the interface of a link-local IPv6 address (RFC 4007): its name or number.

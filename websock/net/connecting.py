@@ -21,7 +21,7 @@ from .options import SocketOptions
 from .resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave, resolve
 from .sockets import open_socket, take_over
 from .stream import Stream
-from .tls import client_context
+from .tls import check_name, client_context
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
 __all__ = ["check_ends", "connect", "connected", "listen", "no_way", "of_another_family", "with_itself"]
@@ -68,8 +68,7 @@ def connect(
     address = Address.parse(address)
     deadline = deadline_after(seconds(timeout, "timeout"))
     context = client_context(address.secure or bool(tls), tls)
-    if context is None and server_hostname is not None:
-        raise ValueError(f"server_hostname goes with TLS, and {address} has none: use tls:// or tls=True")
+    check_name(address, context, server_hostname)
     if address.scheme == "fd":
         sock = take_over(address, options, state="connected")
         remote = None

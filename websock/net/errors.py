@@ -8,7 +8,7 @@ import re
 import socket
 from typing import Final, TypeVar
 
-__all__ = ["AddressError", "BusyError", "ClosedError", "NotOnThisSystem", "explain", "telling"]
+__all__ = ["AddressError", "BusyError", "ClosedError", "NotOnThisSystem", "check_socket", "explain", "telling"]
 
 
 _E = TypeVar("_E", bound=OSError)
@@ -50,6 +50,16 @@ class ClosedError(OSError):
 
 class BusyError(RuntimeError):
     """Another thread or task is doing the same with it now."""
+
+
+def check_socket(sock: object) -> None:
+    """Whether it is a socket, and not what has one.
+
+    Raises:
+        TypeError: no.
+    """
+    if not hasattr(sock, "getsockopt"):
+        raise TypeError(f"a socket is wanted, such as a stream's `sock` or a listener's `sockets` are, not {sock!r}")
 
 
 _ADVICE: Final = {

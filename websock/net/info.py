@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from .address import Address
-from .errors import ClosedError, NotOnThisSystem
+from .errors import ClosedError, NotOnThisSystem, check_socket
 
 __all__ = ["SocketRow", "TCPInfo", "sockets_of", "tcp_info", "who_has"]
 
@@ -80,9 +80,11 @@ def tcp_info(sock: socket.socket) -> TCPInfo:
     Raises:
         ClosedError: it is closed.
         ValueError: it is not TCP.
+        TypeError: no socket.
         NotOnThisSystem: there is neither TCP_INFO (Linux) nor TCP_CONNECTION_INFO (macOS).
         OSError: the kernel's.
     """
+    check_socket(sock)
     if sock.fileno() < 0:
         raise ClosedError
     if not _is_tcp(sock):
@@ -177,7 +179,8 @@ def _is_tcp(sock: socket.socket) -> bool:
 
 def _spell(sock: socket.socket) -> str:
     try:
-        return str(Address.of(sock))
+        address = Address.of(sock)
+        return "an unnamed Unix socket" if address.is_unix and not address.path else str(address)
     except (ValueError, OSError):
         return f"a socket of family {int(sock.family)}"
 

@@ -17,7 +17,7 @@ from .channel import wait_for
 from .errors import ClosedError, explain
 from .guard import deadline_after, let_go, seconds, seconds_left, wait_until_left
 from .options import SocketOptions
-from .sockets import BACK_OFF, FULL, listening
+from .sockets import BACK_OFF, FULL, check_listening, listening
 from .stream import Stream
 from .tls import check_server
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
@@ -87,6 +87,9 @@ class Listener:
         options: of what is accepted.
         tls, handshake_timeout: see `listen`.
         logger: who is told that there is no room to accept.
+
+    Raises:
+        ValueError: no sockets, or one that does not listen.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Listener:
         logger: LoggerLike = _LOGGER,
     ) -> None:
         self._sockets = tuple(sockets)
+        check_listening(self._sockets)
         self._options = options or _DEFAULTS
         self._tls = tls
         self._handshake_timeout = handshake_timeout

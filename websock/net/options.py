@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 from .address import Address
-from .errors import NotOnThisSystem, explain, telling
+from .errors import NotOnThisSystem, check_socket, explain, telling
 
 __all__ = ["SocketOptions", "Stage", "interface_index", "packed_linger"]
 
@@ -141,7 +141,8 @@ class SocketOptions:
 
         Args:
             sock: it stays open when this fails.
-            stage: see `Stage`. For datagrams, "bind" is before binding and "connect" where nothing is bound.
+            stage: "bind" (before a socket is bound, and listens), "connect" (before it connects), "connected" (after
+                that), "accepted". For datagrams, "bind" is before binding and "connect" where nothing is bound.
             where: what errors name; the socket's own address, without.
 
         Raises:
@@ -175,7 +176,9 @@ class SocketOptions:
 
         Raises:
             OSError: it is closed.
+            TypeError: no socket.
         """
+        check_socket(sock)
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)  # a closed one is an error, not all None
         kind = _kind(sock)
         values: dict[str, Any] = {"nodelay": None}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +24,8 @@ from .errors import BusyError, ClosedError, explain
 from .guard import Turn, Using, deadline_after, let_go, seconds, seconds_left, wait_until_left
 from .info import TCPInfo, tcp_info
 from .options import SocketOptions, packed_linger
-from .sendfile import file_parts
+from .sendfile import check_file, file_parts
+from .sockets import check_stream
 from .unix import Credentials, check_unix, peer_credentials, receive_fds, send_fds
 
 __all__ = ["IncompleteError", "Stream"]
@@ -66,6 +66,9 @@ class Stream:
         sock: connected; it belongs to the stream from now on.
         remote: where the peer is, when that is known.
         receive_timeout, send_timeout: see there.
+
+    Raises:
+        ValueError: it is no connected socket of a stream, or a timeout is no time.
     """
 
     __slots__ = (
@@ -85,6 +88,8 @@ class Stream:
     ) -> None:
         self._receive_timeout = seconds(receive_timeout, "receive_timeout")
         self._send_timeout = seconds(send_timeout, "send_timeout")
+        if remote is None:  # it is not we who have made it
+            check_stream(sock)
         self._remote = remote
         self._local: Address | None = None
         self._packets = sock.type == getattr(socket, "SOCK_SEQPACKET", None)
@@ -444,13 +449,11 @@ class Stream:
             file: opened in binary mode.
 
         Raises:
+            TypeError: no file that is open.
             ValueError: `offset` or `count` is negative, the file is a text, or the socket has packets.
             OSError: as `send_all`; or the file cannot be read.
         """
-        if offset < 0 or (count is not None and count < 0):
-            raise ValueError(f"offset and count are at least 0, not {offset} and {count}")
-        if self._packets or isinstance(file, io.TextIOBase):
-            raise ValueError("a file in binary mode is sent, and not in packets")
+        check_file(file, offset, count, self._packets)
         with Using(self, self._sending, "sends", "send a file to"):
             if self._shut:
                 raise self._cannot_send()

@@ -13,7 +13,7 @@ from typing import Final
 from ..typing import Buffer
 from .address import Address
 
-__all__ = ["TLS", "check_server", "client_context", "explain_tls", "tls_advice", "wrapped"]
+__all__ = ["TLS", "check_name", "check_server", "client_context", "explain_tls", "tls_advice", "wrapped"]
 
 _CHUNK = 65536
 
@@ -144,6 +144,22 @@ def client_context(secure: bool, given: ssl.SSLContext | bool | None) -> ssl.SSL
     if given is False:
         raise ValueError("an address that has TLS, such as wss:// or tls://, doesn't go without (False)")
     return given if isinstance(given, ssl.SSLContext) else ssl.create_default_context()
+
+
+def check_name(address: Address, context: ssl.SSLContext | None, name: str | None) -> None:
+    """Whether a name to verify is one, and goes with what is connected to.
+
+    Raises:
+        TypeError, ValueError: no.
+    """
+    if name is None:
+        return
+    if context is None:
+        raise ValueError(f"server_hostname goes with TLS, and {address} has none: use tls:// or tls=True")
+    if not isinstance(name, str):
+        raise TypeError(f"server_hostname is a name, not {name!r}")
+    if not name:
+        raise ValueError("server_hostname is a name, not an empty one; without it, it is the address's")
 
 
 def check_server(address: Address, tls: ssl.SSLContext | None) -> None:

@@ -10,7 +10,7 @@ from ..errors import explain
 from ..guard import seconds
 from ..options import SocketOptions
 from ..sockets import take_over
-from ..tls import client_context
+from ..tls import check_name, client_context
 from ..tls_stream import HANDSHAKE_TIMEOUT
 from .opening import both_ways
 from .race import connected
@@ -58,8 +58,7 @@ async def connect(
     seconds(timeout, "timeout")
     own = None if local is None else Address.parse(local)
     context = client_context(address.secure or bool(tls), tls)
-    if context is None and server_hostname is not None:
-        raise ValueError(f"server_hostname goes with TLS, and {address} has none: use tls:// or tls=True")
+    check_name(address, context, server_hostname)
     try:
         async with asyncio.timeout(timeout):
             if address.scheme == "fd":

@@ -16,7 +16,7 @@ from ..errors import ClosedError, NotOnThisSystem
 from ..guard import let_go, seconds
 from ..options import SocketOptions
 from ..resolving import asks_names
-from ..sockets import listening
+from ..sockets import check_listening, listening
 from ..tls import check_server
 from ..tls_stream import HANDSHAKE_TIMEOUT
 from .accept import Acceptor
@@ -106,6 +106,7 @@ class Listener:
         handshake_timeout: float | None = HANDSHAKE_TIMEOUT,
     ) -> None:
         self._sockets = tuple(sockets)
+        check_listening(self._sockets)
         self._options = options or _DEFAULTS
         self._tls = tls
         self._handshake_timeout = handshake_timeout

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import functools
-import io
 import os
 import socket
 import ssl
@@ -20,6 +19,8 @@ from ..channel import GATHER
 from ..errors import ClosedError, NotOnThisSystem, explain
 from ..info import TCPInfo, tcp_info
 from ..options import SocketOptions, packed_linger
+from ..sendfile import check_file
+from ..sockets import check_stream
 from ..stream import IncompleteError
 from ..tls import explain_tls
 from ..unix import Credentials, peer_credentials, receive_fds, send_fds
@@ -51,6 +52,7 @@ class Stream:
 
     Raises:
         NotOnThisSystem: the event loop cannot watch sockets (Windows' proactor).
+        ValueError: it is no connected socket of a stream.
     """
 
     __slots__ = ("__weakref__", "_link", "_local", "_packets", "_recv", "_remote", "_sock", "_transport")
@@ -63,6 +65,8 @@ class Stream:
         loop = asyncio.get_running_loop()
         if not can_watch(loop):
             raise NotOnThisSystem("streams in Windows' proactor event loop")
+        if remote is None:  # it is not we who have made it
+            check_stream(sock)
         sock.setblocking(False)
         self._sock = sock
         self._packets = sock.type == getattr(socket, "SOCK_SEQPACKET", None)
@@ -501,13 +505,11 @@ class Stream:
         disk may hold the loop up. When it is cancelled a part may have been sent: then nothing more can be.
 
         Raises:
+            TypeError: no file that is open.
             ValueError: the file is not binary, `offset` or `count` is negative, or the socket has packets.
             ClosedError, OSError, BusyError: as for `send_all`.
         """
-        if offset < 0 or (count is not None and count < 0):
-            raise ValueError(f"offset and count are at least 0, not {offset} and {count}")
-        if self._packets or isinstance(file, io.TextIOBase):
-            raise ValueError("a file in binary mode is sent, and not in packets")
+        check_file(file, offset, count, self._packets)
         await self._drain()
         link, total = self._link, 0
         descriptor = -1 if link.secure or not hasattr(os, "sendfile") else regular(file)
