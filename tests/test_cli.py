@@ -513,8 +513,13 @@ def test_a_signal_while_connecting(scripted: Callable[..., str], start: Start) -
 
 WRONG = [
     ([], "COMMAND"),
-    (["explode"], "explode"),
-    (["--verson"], "COMMAND"),
+    (["explode"], "there is no command 'explode': it is one of connect, echo, sockets, info"),
+    (["conect"], "there is no command 'conect'; is it connect?"),
+    (["--verson"], "there is no option --verson; is it --version?"),
+    (["connect", "--timout", "3", "ws://h/"], "there is no option --timout; is it --timeout?"),
+    (["connect", "--timout=3", "ws://h/"], "there is no option --timout; is it --timeout?"),
+    (["sockets", "--xyz"], "there is no option --xyz (try"),
+    (["connect", "--", "--timout"], "argument URI"),
     (["connect"], "URI"),
     (["connect", "localhost:80"], "scheme isn't ws"),
     (["connect", "http://localhost"], "scheme isn't ws"),
