@@ -65,6 +65,7 @@ def test_a_task_that_opens_is_cancelled(run: Run) -> None:  # noqa: F811
             where = f"tls://127.0.0.1:{sock.getsockname()[1]}"  # and nobody does the TLS handshake
             opening = asyncio.create_task(net.asyncio.connect(where))
             await turns()
+            assert "connect() running at" in repr(opening) and opening.get_stack()
             opening.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await opening

@@ -41,6 +41,9 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
     def close(self) -> None:
         self._coroutine.close()
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coroutine, name)  # its name and frame, which tasks show
+
     async def __aenter__(self) -> T:
         self._opened = await self._coroutine
         return self._opened
