@@ -376,7 +376,7 @@ def users_line() -> Any:
 @pytest.mark.parametrize("trace", [True, False])
 def test_a_leaked_listener_is_one_with_the_line_of_its_user(trace: bool) -> None:
     if not trace:
-        tracemalloc.start(30)
+        tracemalloc.start(12)
     try:
         with pytest.raises(AssertionError) as failed, LeakCheck(trace=trace):
             listener = users_line()
