@@ -373,20 +373,27 @@ def users_line() -> Any:
     return listen("tcp://127.0.0.1:0")
 
 
-@pytest.mark.parametrize("trace", [True, False])
-def test_a_leaked_listener_is_one_with_the_line_of_its_user(trace: bool) -> None:
-    try:
-        with pytest.raises(AssertionError) as failed, LeakCheck(trace=trace):
-            if not trace:
-                tracemalloc.start(12)  # not before: the system's tables may be long
-            listener = users_line()
-    finally:
-        tracemalloc.stop()
-    first, _, _, *place = str(failed.value).splitlines()
-    assert first == "1 socket was opened here and never closed:"
+def check_place(place: list[str]) -> None:
     assert place[-1].strip() == 'return listen("tcp://127.0.0.1:0")' and __file__ in place[-2]
     assert f"{os.sep}websock{os.sep}net{os.sep}" not in "\n".join(place).replace(__file__, "")
+
+
+def test_a_leaked_listener_is_one_with_the_line_of_its_user() -> None:
+    with pytest.raises(AssertionError) as failed, LeakCheck():
+        listener = users_line()
+    first, _, _, *place = str(failed.value).splitlines()
+    assert first == "1 socket was opened here and never closed:"
+    check_place(place)
     listener.close()
+
+
+def test_the_line_of_a_listener_s_user_by_tracemalloc() -> None:
+    tracemalloc.start(12)
+    try:
+        with users_line() as listener:
+            check_place("".join(LeakCheck.place(listener.sockets[0])).splitlines())
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_a_listener_of_before_has_for_itself_is_no_leak() -> None:
