@@ -14,6 +14,7 @@ import contextlib
 import ssl
 import sys
 import threading
+from collections.abc import Iterator
 
 from websock.net import Listener, Stream, connect, listen
 
@@ -28,11 +29,23 @@ def echo(stream: Stream) -> None:
         print(error, file=sys.stderr)
 
 
+@contextlib.contextmanager
+def naming(file: str) -> Iterator[None]:
+    """What the ssl module says of a file, with its name."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{file}: {error.strerror or error} (the certificate, and of a server its key, in PEM)"
+        ) from None
+
+
 def serve(address: str, certificate: str | None) -> None:
     context = None
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
+        with naming(certificate):
+            context.load_cert_chain(certificate)
     listener: Listener
     with listen(address, tls=context) as listener, contextlib.suppress(KeyboardInterrupt):
         print(f"listening on {listener.addresses[0]}", flush=True)
@@ -41,7 +54,10 @@ def serve(address: str, certificate: str | None) -> None:
 
 
 def ask(address: str, text: str, certificate: str | None) -> None:
-    context = ssl.create_default_context(cafile=certificate) if certificate else None
+    context = None
+    if certificate:
+        with naming(certificate):
+            context = ssl.create_default_context(cafile=certificate)
     with connect(address, tls=context, timeout=10) as stream:
         stream.receive_timeout = 10
         stream.send_all(text.encode())

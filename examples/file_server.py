@@ -80,6 +80,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     try:
         if options.get is None:
+            if not options.folder.is_dir():
+                raise ValueError(f"there is no folder {str(options.folder)!r}")
             asyncio.run(serve(options.address, options.folder))
         else:
             get(options.address, options.get)

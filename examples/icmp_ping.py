@@ -77,12 +77,15 @@ def ping(datagrams: Datagram, raw: bool, family: int, number: int, timeout: floa
 
 
 def main(host: str, count: int, timeout: float) -> int:
-    target = resolve(Address("udp", host))[0]
     try:
+        target = resolve(Address("udp", host))[0]
         datagrams, raw = open_ping(target.family, target.sockaddr)
     except PermissionError as error:
         print(error, file=sys.stderr)
         return 2
+    except (OSError, ValueError) as error:  # no such host
+        print(error, file=sys.stderr)
+        return 1
     answered = 0
     with datagrams:
         for number in range(1, count + 1):
@@ -101,9 +104,25 @@ def main(host: str, count: int, timeout: float) -> int:
     return 0 if answered else 1
 
 
+def count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def seconds(text: str) -> float:
+    if not (number := float(text)) > 0:
+        raise ValueError
+    return number
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("host")
-    parser.add_argument("--count", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--timeout", type=float, default=1.0, help="seconds for an answer; default: %(default)s")
-    sys.exit(main(**vars(parser.parse_args())))
+    parser.add_argument("--count", type=count, default=3, help="default: %(default)s")
+    parser.add_argument("--timeout", type=seconds, default=1.0, help="seconds for an answer; default: %(default)s")
+    arguments = parser.parse_args()
+    try:
+        sys.exit(main(**vars(arguments)))
+    except KeyboardInterrupt:
+        pass

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 
 from websock.net.address import Address
 from websock.net.datagram import bind_datagram
@@ -60,6 +61,8 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     try:
         arguments.pop("run")(**arguments)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
     except KeyboardInterrupt:
         pass
 

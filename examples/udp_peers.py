@@ -15,14 +15,13 @@ import queue
 import sys
 import threading
 
-from websock.net.datagram import Datagram, bind_datagram
-from websock.net.errors import ClosedError
+from websock.net import Address, ClosedError, Datagram, bind_datagram, resolve
 
 TRIES = 5
 PATIENCE = 0.2  # seconds for the first answer, and twice as many each time after
 
 
-def listen(datagrams: Datagram, peer: str, arrived: queue.SimpleQueue[int]) -> None:
+def listen(datagrams: Datagram, peer: Address, arrived: queue.SimpleQueue[int]) -> None:
     """Show what comes, and acknowledge it."""
     shown = -1
     while True:
@@ -31,7 +30,7 @@ def listen(datagrams: Datagram, peer: str, arrived: queue.SimpleQueue[int]) -> N
         except ClosedError:
             return
         kind, number, text = data[:1], int.from_bytes(data[1:5], "big"), data[5:]
-        if str(address) != peer:
+        if address != peer:
             print(f"(ignored a stranger, {address})", file=sys.stderr)
         elif kind == b"A":
             arrived.put(number)
@@ -42,7 +41,7 @@ def listen(datagrams: Datagram, peer: str, arrived: queue.SimpleQueue[int]) -> N
                 print(text.decode(errors="replace"), flush=True)
 
 
-def say(datagrams: Datagram, peer: str, number: int, text: str, arrived: queue.SimpleQueue[int]) -> bool:
+def say(datagrams: Datagram, peer: Address, number: int, text: str, arrived: queue.SimpleQueue[int]) -> bool:
     """Send a line until the peer has it; whether it has."""
     data = b"T" + number.to_bytes(4, "big") + text.encode()
     for patience in (PATIENCE * 2**attempt for attempt in range(TRIES)):
@@ -56,9 +55,11 @@ def say(datagrams: Datagram, peer: str, number: int, text: str, arrived: queue.S
     return False
 
 
-def main(local: str, peer: str) -> None:
+def main(local: str, name: str) -> None:
     arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
     with bind_datagram(local) as datagrams:  # closing it ends the listener, too
+        target = resolve(name, family=datagrams.sock.family)[0]  # what comes has numbers, never a name
+        peer = Address.from_sockaddr(target.sockaddr, target.family, target.kind)
         print(f"listening on {datagrams.local}", flush=True)
         listener = threading.Thread(target=listen, args=(datagrams, peer, arrived))
         listener.start()
@@ -75,5 +76,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     try:
         main(arguments.local, arguments.peer)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
     except KeyboardInterrupt:
         pass

@@ -396,7 +396,11 @@ def test_a_certificate_for_another_name(start: Start, echo_tls: Program) -> None
 
 def test_tls_to_a_server_without(start: Start) -> None:
     uri = start("echo", "--port", "0").out()
-    one_line(start("connect", uri.replace("ws:", "wss:")), 1, "TLS failed: wrong version number")
+    one_line(
+        start("connect", uri.replace("ws:", "wss:")),
+        1,
+        "TLS failed: wrong version number (no TLS is spoken at the other end)",
+    )
 
 
 def test_no_tls_to_a_server_with(start: Start, echo_tls: Program) -> None:
@@ -509,8 +513,13 @@ def test_a_signal_while_connecting(scripted: Callable[..., str], start: Start) -
 
 WRONG = [
     ([], "COMMAND"),
-    (["explode"], "explode"),
-    (["--verson"], "COMMAND"),
+    (["explode"], "there is no command 'explode': it is one of connect, echo, sockets, info"),
+    (["conect"], "there is no command 'conect'; is it connect?"),
+    (["--verson"], "there is no option --verson; is it --version?"),
+    (["connect", "--timout", "3", "ws://h/"], "there is no option --timout; is it --timeout?"),
+    (["connect", "--timout=3", "ws://h/"], "there is no option --timout; is it --timeout?"),
+    (["sockets", "--xyz"], "there is no option --xyz (try"),
+    (["connect", "--", "--timout"], "argument URI"),
     (["connect"], "URI"),
     (["connect", "localhost:80"], "scheme isn't ws"),
     (["connect", "http://localhost"], "scheme isn't ws"),

@@ -9,7 +9,7 @@ import math
 import platform
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from .asyncio.client import connect
@@ -109,24 +109,39 @@ examples:
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self.commands: dict[str, _Parser] = {}
 
     def error(self, message: str) -> NoReturn:
         """One line, rather than all options and then the line."""
         self.exit(Exit.USAGE, f"{self.prog}: {inert(message)} (try {self.prog} --help)\n")
 
-    def nearest(self, word: str) -> str:
-        """What was meant by an option that isn't there, in words."""
-        near = difflib.get_close_matches(word.partition("=")[0], list(self._option_string_actions), n=1)
-        return f"; did you mean {near[0]}?" if near else ""
+    def check_names(self, arguments: Sequence[str]) -> None:
+        """Complain of an unknown option or command before argparse does, which looks at all else first."""
+        for index, argument in enumerate(arguments):
+            if argument == "--":
+                return
+            if argument.startswith("--"):
+                name = argument.partition("=")[0]
+                if name not in self._option_string_actions:
+                    self.error(f"there is no option {name}{_nearest(name, self._option_string_actions)}")
+            elif self.commands and not argument.startswith("-"):
+                if argument not in self.commands:
+                    near = _nearest(argument, self.commands) or f": it is one of {', '.join(self.commands)}"
+                    self.error(f"there is no command {argument!r}{near}")
+                self.commands[argument].check_names(arguments[index + 1 :])
+                return
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    return f"; is it {near[0]}?" if near else ""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status. Wrong usage raises SystemExit(2), as with every argparse program."""
     parser = _parser()
-    args, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        sub: _Parser = args.parser
-        sub.error(f"unrecognized arguments: {' '.join(unknown)}{sub.nearest(unknown[0])}")
+    parser.check_names(sys.argv[1:] if arguments is None else arguments)
+    args = parser.parse_args(arguments)
     run: Callable[[_Parser, argparse.Namespace], Exit] = args.run
     return run(args.parser, args)
 
@@ -139,6 +154,7 @@ def _parser() -> _Parser:
     def command(name: str, run: Callable[[_Parser, argparse.Namespace], Exit], help: str, **more: Any) -> _Parser:  # noqa: A002
         sub = commands.add_parser(name, help=help, **more)
         sub.set_defaults(run=run, parser=sub)
+        parser.commands[name] = sub
         return sub
 
     sub = command("connect", _connect, "talk to a server", description=_CONNECT, epilog=_CONNECT_EXIT)

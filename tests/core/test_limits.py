@@ -188,7 +188,7 @@ class Lines(logging.Handler):
         self.logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        assert record.levelno == logging.WARNING
+        assert record.levelno == (logging.INFO if "closed with" in record.getMessage() else logging.WARNING)
         self.texts.append(record.getMessage())
 
 

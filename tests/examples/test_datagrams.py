@@ -22,9 +22,9 @@ def example(name: str, *arguments: str) -> Program:
     return Program(str(EXAMPLES / name), *arguments)
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
+def free_port(family: int = socket.AF_INET) -> int:
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
         return int(sock.getsockname()[1])
 
 
@@ -33,23 +33,45 @@ def stop(program: Program) -> None:
     assert program.end() == (0, [], [])
 
 
-def test_udp_peers() -> None:
-    addresses = [f"udp://127.0.0.1:{free_port()}" for _ in range(2)]
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_udp_peers(host: str) -> None:
+    family = socket.getaddrinfo(host, 0)[0][0]
+    addresses = [f"udp://{host}:{free_port(family)}" for _ in range(2)]
     with (
         example("udp_peers.py", "--local", addresses[0], addresses[1]) as ada,
         example("udp_peers.py", "--local", addresses[1], addresses[0]) as bob,
     ):
-        assert [ada.out(), bob.out()] == [f"listening on {address}" for address in addresses]
+        for one, address in ((ada, addresses[0]), (bob, addresses[1])):
+            assert one.out().rpartition(":")[2] == address.rpartition(":")[2]
         ada.say("Hello, Bob!", "Are you there?")
         assert [bob.out(), bob.out()] == ["Hello, Bob!", "Are you there?"]
         bob.say("Grüße!")
         assert ada.out() == "Grüße!"
-        with bind_datagram("udp://127.0.0.1:0") as stranger:
+        with bind_datagram(f"udp://{host}:0") as stranger:
             stranger.send_to(b"T\0\0\0\7forged", addresses[1])
             assert bob.err() == f"(ignored a stranger, {stranger.local})"
         ada.input.close()
         bob.input.close()
         assert ada.end() == bob.end() == (0, [], [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["udp_peers.py", "udp://127.0.0.1:70000"], 1, "a port is at most 65535"),
+        (["udp_peers.py", "--local", "tcp://127.0.0.1:0", "udp://127.0.0.1:9"], 1, "datagrams have udp"),
+        (["multicast_pubsub.py", "--interface", "nonet0", "subscribe", "x"], 1, "nonet0"),
+        (["multicast_pubsub.py", "--interface", "10.9.9.9", "publish", "x", "y"], 1, "10.9.9.9"),
+        (["icmp_ping.py", "no..host"], 1, "no..host"),
+        (["icmp_ping.py", "--timeout", "-1", "localhost"], 2, "invalid seconds value"),
+        (["icmp_ping.py", "--count", "0", "localhost"], 2, "invalid count value"),
+    ],
+)
+def test_an_ordinary_mistake_is_told_in_a_line(arguments: list[str], status: int, said: str) -> None:
+    with example(*arguments) as program:
+        found, out, err = program.end()
+    assert (found, out) == (status, [])
+    assert said in err[-1] and "Traceback" not in "\n".join(err) and (status == 2 or len(err) == 1)
 
 
 def test_udp_peers_send_again() -> None:
@@ -104,6 +126,14 @@ def test_icmp_ping(host: str) -> None:
         status, out, err = program.end()
     assert (status, err) == (0, [])
     assert [bool(re.fullmatch(r"\d: \S+ answered in \d+\.\d{3} ms", line)) for line in out] == [True, True]
+
+
+@pytest.mark.skipif(not may_ping(), reason="needs the privilege to ping")
+def test_icmp_ping_is_interrupted() -> None:
+    with example("icmp_ping.py", "127.0.0.1") as program:
+        program.out()
+        program.interrupt(signal.SIGINT)
+        assert program.end()[::2] == (0, [])
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")

@@ -57,6 +57,16 @@ def test_echo_where_nobody_is() -> None:
         assert (status, out) == (1, []) and "at character" in err[0]
 
 
+@pytest.mark.parametrize("what", ["serve", "ask"])
+def test_echo_with_a_certificate_that_is_none(what: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    for name in ("missing.pem", "empty.pem"):
+        file = str(tmp_path / name)
+        with example("echo_anywhere.py", what, "tls://localhost:0", "--certificate", file) as program:
+            status, out, [err] = program.end()
+            assert (status, out) == (1, []) and err.startswith(f"{file}: ") and "in PEM" in err
+
+
 def test_files_are_sent(tmp_path: Path) -> None:
     files = {"large": [f"line {number}" for number in range(300_000)], "empty": []}
     for name, lines in files.items():
@@ -71,6 +81,11 @@ def test_files_are_sent(tmp_path: Path) -> None:
                 status, out, err = client.end()
                 assert (status, out) == (1, []) and "no file" in err[0]
         stop(server)
+
+
+def test_a_folder_that_is_missing(tmp_path: Path) -> None:
+    with example("file_server.py", "tcp://localhost:0", str(tmp_path / "no")) as server:
+        assert server.end() == (1, [], [f"there is no folder {str(tmp_path / 'no')!r}"])
 
 
 def test_a_listening_socket_is_handed_over(tmp_path: Path) -> None:
@@ -92,4 +107,6 @@ def test_a_listening_socket_is_handed_over(tmp_path: Path) -> None:
                 assert where(third) == address
                 assert second.end() == (0, [], [])
                 assert who()
+                assert Path(door).exists()
                 stop(third)
+    assert not Path(door).exists()

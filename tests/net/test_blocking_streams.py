@@ -102,13 +102,14 @@ def test_a_file_that_times_out(pair: tuple[Stream, Stream], tmp_path: Any) -> No
         one.send_all(b"x")
 
 
-@pytest.mark.parametrize("value", [-1, "1", float("nan")])
+@pytest.mark.parametrize("value", [-1, "1", True, float("nan")])
 def test_what_is_no_timeout(value: Any) -> None:
     one, other = map(Stream, socket.socketpair())
+    wrong = TypeError if isinstance(value, str | bool) else ValueError
     with one, other:
-        with pytest.raises(ValueError, match="receive_timeout"):
+        with pytest.raises(wrong, match="receive_timeout"):
             one.receive_timeout = value
-        with pytest.raises(ValueError, match="send_timeout"):
+        with pytest.raises(wrong, match="send_timeout"):
             one.send_timeout = value
 
 
@@ -222,7 +223,8 @@ def test_a_descriptor_that_somebody_made_non_blocking(driver: Blocking) -> None:
 # Ending.
 
 
-def test_the_descriptor_stays_while_someone_is_in_a_call() -> None:
+def test_the_descriptor_stays_while_someone_is_in_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("websock.net.guard._PATIENCE", 0.01)
     one, other = map(Stream, socket.socketpair())
     with other:
         assert one._receiving.take()  # as a thread in receive, which has not woken yet
@@ -234,6 +236,52 @@ def test_the_descriptor_stays_while_someone_is_in_a_call() -> None:
         one._receiving.give()
         one._finish()
         assert one.fileno() == -1
+
+
+def test_closing_waits_until_who_was_woken_has_left(driver: Blocking) -> None:
+    for _ in range(20):
+        one, other = map(Stream, socket.socketpair())
+        receiving = driver.start(one.receive)
+        while not one._receiving.taken():
+            time.sleep(0.001)
+        one.close()
+        assert one.fileno() == -1
+        with pytest.raises(ClosedError):
+            result_of(receiving)
+        other.close()
+
+
+@contextlib.contextmanager
+def at_alarm(call: Callable[[], Any]) -> Iterator[None]:
+    """A signal handler runs `call` in a moment, within what this thread does then."""
+    before = signal.signal(signal.SIGALRM, lambda *_: call())
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_handler_that_closes_does_not_wait_for_its_own_thread() -> None:
+    (one, peer), (other, its_peer) = (map(Stream, socket.socketpair()) for _ in range(2))
+    listener = listen("tcp://127.0.0.1:0")
+    calls: list[tuple[Any, Callable[[], Any]]] = [
+        (one, one.receive), (other, lambda: other.receive_exactly(9)), (listener, listener.accept),
+    ]  # fmt: skip
+    with peer, its_peer:
+        for end, call in calls:
+            took: list[float] = []
+
+            def close(end: Any = end, took: list[float] = took) -> None:
+                start = time.monotonic()
+                end.close()
+                took.append(time.monotonic() - start)
+
+            with at_alarm(close), pytest.raises(ClosedError):
+                call()
+            assert took[0] < 0.5
+    assert one.fileno() == other.fileno() == listener.sockets[0].fileno() == -1
 
 
 def test_closing_leaves_a_copy_alone() -> None:
@@ -596,7 +644,25 @@ def test_iterating_ends_with_the_listener() -> None:
         for stream in listener:
             stream.close()
             listener.close()
-    assert listener.closed and repr(listener).startswith("<Listener closed tcp")
+    assert listener.closed and repr(listener).endswith(" closed>")
+
+
+@pytest.mark.parametrize("name", ["accept", "__iter__"])
+def test_who_has_closed_can_listen_there_again(driver: Blocking, name: str, short_path: str) -> None:
+    for text in ["tcp://127.0.0.1:0"] * 20 + [f"unix://{short_path}/x"] * 5:
+        listener = listen(text)
+        accepting = driver.start(lambda one: list(one) if name == "__iter__" else one.accept(), listener)
+        while not listener._users:
+            time.sleep(0.001)
+        listener.close()
+        assert listener.sockets[0].fileno() == -1
+        assert not os.listdir(short_path)
+        if name == "accept":
+            with pytest.raises(ClosedError):
+                result_of(accepting)
+        else:
+            assert result_of(accepting) == []
+        listen(listener.addresses[0]).close()
 
 
 def test_no_room_to_accept_is_told_once_and_got_over(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -619,6 +685,7 @@ def test_no_room_to_accept_is_told_once_and_got_over(logs: Logs, monkeypatch: py
 
 
 def test_closing_while_there_is_no_room(driver: Blocking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("websock.net.guard._PATIENCE", 0.01)
     listener = listen("tcp://127.0.0.1:0")
     full = OSError(errno.EMFILE, "full")
 

@@ -314,6 +314,13 @@ def test_every_address(driver: Driver) -> None:
     other = driver.connect(f"udp://[::1]:{six.local.port}", local="udp://*:0")
     other.send(b"6")
     assert six.receive() == b"6"
+    for bound, client in ((four, one), (six, other)):  # what an address says, it means when it is used again
+        again = driver.connect(bound.local)
+        again.send(b"again")
+        assert bound.receive() == b"again"
+        where = str(bound.local)
+        bound.close()
+        assert driver.bind(where).sock.family == client.sock.family
 
 
 def test_one_for_both_families(driver: Driver) -> None:

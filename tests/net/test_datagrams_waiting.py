@@ -72,6 +72,23 @@ def test_closing_wakes_a_receive_with_a_timeout(driver: Driver, kind: str) -> No
     assert one.fileno() == -1
 
 
+@pytest.mark.parametrize("wakes", [True, False])
+def test_who_has_closed_can_bind_there_again(
+    kind: str, wakes: bool, short_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocking, "_SHUTDOWN_WAKES", wakes)
+    with datagrams.driver("blocking", short_path) as driver:
+        one = driver.bind(driver.address(kind))
+        for _ in range(10):
+            where = one.local
+            waiting = one.start("receive")
+            one.raw.close()
+            assert one.fileno() == -1
+            one = driver.bind(str(where))
+            with pytest.raises(ClosedError):
+                waiting.result(PATIENCE)
+
+
 def test_a_second_socket_wakes_where_shutting_down_does_not(
     driver: Driver, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

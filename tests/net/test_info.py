@@ -19,6 +19,7 @@ from websock.net.address import Address
 from websock.net.errors import ClosedError, NotOnThisSystem
 from websock.net.info import SocketRow, TCPInfo, sockets_of, tcp_info, who_has
 from websock.net.leaks import LeakCheck
+from websock.net.listener import listen
 from websock.net.sockets import listening
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into Linux' /proc and struct tcp_info")
@@ -380,3 +381,35 @@ def test_an_exception_from_inside_goes_through() -> None:
         sock = opened()
         raise ZeroDivisionError
     sock.close()
+
+
+def users_line() -> Any:
+    return listen("tcp://127.0.0.1:0")
+
+
+def check_place(place: list[str]) -> None:
+    assert place[-1].strip() == 'return listen("tcp://127.0.0.1:0")' and __file__ in place[-2]
+    assert f"{os.sep}websock{os.sep}net{os.sep}" not in "\n".join(place).replace(__file__, "")
+
+
+def test_a_leaked_listener_is_one_with_the_line_of_its_user() -> None:
+    with pytest.raises(AssertionError) as failed, LeakCheck():
+        listener = users_line()
+    first, _, _, *place = str(failed.value).splitlines()
+    assert first == "1 socket was opened here and never closed:"
+    check_place(place)
+    listener.close()
+
+
+def test_the_line_of_a_listener_s_user_by_tracemalloc() -> None:
+    tracemalloc.start(12)
+    try:
+        with users_line() as listener:
+            check_place("".join(LeakCheck.place(listener.sockets[0])).splitlines())
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_a_listener_of_before_has_for_itself_is_no_leak() -> None:
+    with users_line(), LeakCheck():
+        pass

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from websock.net.address import Address
+from websock.net.asyncio.listener import listen
 from websock.net.asyncio.pool import Pool as TaskPool
 from websock.net.errors import AddressError, ClosedError
-from websock.net.pool import Pool, quiet
+from websock.net.pool import Pool, PoolStats, quiet
 
 from .pooled import ANYWHERE, Connection, Slow, World
 
@@ -300,6 +301,55 @@ def test_no_address(form: Make) -> None:
             with pytest.raises(AddressError):
                 async with pool.connection("nowhere"):
                     pass
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "complaint"),
+    [
+        ({"timeout": "1"}, TypeError, "timeout is a number of seconds"),
+        ({"timeout": -1}, ValueError, "timeout is a number of seconds"),
+        ({"key": []}, TypeError, "key is hashable"),
+    ],
+)
+def test_a_wrong_question_changes_nothing(
+    form: Make, world: World, wrong: dict[str, Any], kind: type[Exception], complaint: str
+) -> None:
+    async def main() -> None:
+        async with form(size=1, total=1) as pool:
+            for _ in range(2):
+                with pytest.raises(kind, match=complaint):
+                    async with pool.connection(HERE, **wrong):
+                        pass
+            assert pool.pool.stats == PoolStats()
+            async with pool.connection(HERE, timeout=5):
+                pass
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["connect", "check", "clock"])
+def test_what_is_no_function(form: Make, name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} is a function, not True"):
+        form(**{name: True})
+
+
+def test_a_key_without_a_connector() -> None:
+    """By default one connects as always: the key tells whose the connection is."""
+
+    async def main() -> None:
+        async with await listen("tcp://127.0.0.1:0") as listener, TaskPool() as pool:
+            where = listener.addresses[0]
+            async with pool.connection(where, key="a") as one, pool.connection(where, key="b") as other:
+                assert one is not other
+            async with pool.connection(where, key="a") as again:
+                assert again is one
+            for _ in range(2):
+                await (await listener.accept()).close()
+            with Pool() as blocking, blocking.connection(where, key="a", timeout=5) as stream:
+                assert stream.remote == where
+            await (await listener.accept()).close()
 
     run(main())
 

@@ -201,8 +201,11 @@ def test_a_peer_that_does_not_read_holds_up_no_pool() -> None:
     [
         ({"tls": "ca.pem"}, TypeError, "SSLContext or True"),
         ({"server_hostname": "x"}, ValueError, "goes with TLS"),
+        ({"server_hostname": 5, "tls": True}, TypeError, "server_hostname is a name, not 5"),
+        ({"server_hostname": "", "tls": True}, ValueError, "not an empty one"),
+        ({"timeout": True}, TypeError, "timeout is a number of seconds"),
         ({"timeout": -1}, ValueError, "timeout is a number of seconds"),
-        ({"timeout": "5"}, ValueError, "timeout is a number of seconds"),
+        ({"timeout": "5"}, TypeError, "timeout is a number of seconds"),
     ],
 )
 def test_settings_that_say_nothing_are_refused(

@@ -43,6 +43,8 @@ def empty(pool: Rules[str]) -> bool:
         ({"idle": 0}, ValueError, "idle"),
         ({"age": -1}, ValueError, "age"),
         ({"age": float("nan")}, ValueError, "age"),
+        ({"idle": "1"}, TypeError, "idle is a number of seconds above 0"),
+        ({"age": True}, TypeError, "age is a number of seconds above 0"),
     ],
 )
 def test_numbers(numbers: dict[str, Any], error: type[Exception], word: str) -> None:

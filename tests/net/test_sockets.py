@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from websock import net
 from websock.net import info
 from websock.net.address import Address
 from websock.net.errors import AddressError, NotOnThisSystem
-from websock.net.options import SocketOptions
+from websock.net.options import SocketOptions, packed_linger
 from websock.net.resolving import Target, resolve
 from websock.net.sockets import bound, listening, open_socket
 
@@ -75,6 +77,22 @@ def test_every_address_has_both_families_and_one_port() -> None:
             assert {sock.family for sock in sockets} == {socket.AF_INET, socket.AF_INET6}
             assert len({sock.getsockname()[1] for sock in sockets}) == 1
             assert all(SocketOptions.of(sock).v6_only in (None, True) for sock in sockets)
+
+
+def test_every_address_of_one_family_is_spelled_as_that() -> None:
+    for text, expected in (
+        ("tcp://0.0.0.0:0", ["tcp://0.0.0.0"]),
+        ("tcp://[::]:0", ["tcp://[::]"]),
+        ("tcp://*:0", ["tcp://0.0.0.0", "tcp://[::]"]),
+    ):
+        with closing(listening(text)) as sockets:
+            spelled = [str(Address.of(sock)) for sock in sockets]
+            assert sorted(one.rpartition(":")[0] for one in spelled) == expected
+            for one, sock in zip(spelled, sockets, strict=True):
+                [target] = resolve(one)  # and who connects there comes here
+                assert target.family == sock.family
+                with open_socket(target) as client:
+                    client.connect(target.sockaddr)
 
 
 def test_one_socket_takes_both_families() -> None:
@@ -175,7 +193,7 @@ def test_a_port_that_only_one_family_has_free_is_not_taken(faulty: type[Faulty])
         assert len({sock.getsockname()[1] for sock in sockets}) == 1
         assert len(sockets) == 2
     faulty.bind_errors = {socket.AF_INET6: [errno.EADDRINUSE] * 100}
-    with pytest.raises(OSError, match=r"can't listen on tcp://\*:\d+: Address already in use"):
+    with pytest.raises(OSError, match=r"can't listen on tcp://\[::\]:\d+: Address already in use"):
         listening("tcp://*:0")
     assert len(faulty.bind_errors[socket.AF_INET6]) == 100 - 16
 
@@ -238,7 +256,7 @@ def test_nothing_listens_for_datagrams(text: str, short_path: str) -> None:
         ("tcp://127.0.0.1:0", {"device": "nosuch0"}, OSError, r"can't set device='nosuch0' on tcp://127\.0\.0\.1:0: "),
         ("tcp://127.0.0.1:0", {"broadcast": True}, ValueError, r"broadcast is no option of tcp://127\.0\.0\.1:0"),
         ("unix://{tmp}/a", {"ttl": 3}, ValueError, "ttl is no option of unix://{tmp}/a"),
-        ("unix://{tmp}/no/a", {}, FileNotFoundError, "can't listen on unix://{tmp}/no/a: .*no such file"),
+        ("unix://{tmp}/no/a", {}, FileNotFoundError, "can't listen on unix://{tmp}/no/a: .*no folder {tmp}/no"),
         ("unix:///dev/null/a", {}, NotADirectoryError, "can't listen on unix:///dev/null/a: "),
         ("unix://{tmp}", {}, FileExistsError, "can't listen on unix://{tmp}: a file that isn't a socket"),
         ("fd://999999", {}, OSError, "can't use fd://999999: "),
@@ -284,8 +302,8 @@ def test_no_room_for_another_socket(short_path: str) -> None:
     for count, make, where in (
         (0, lambda: open_socket(target), r"tcp://127\.0\.0\.1:1"),
         (0, lambda: listening(f"unix://{short_path}/a"), f"unix://{short_path}/a"),
-        (1, lambda: listening("tcp://*:0"), r"tcp://\*:\d+"),
-        (1, lambda: bound("udp://*:0"), r"udp://\*:\d+"),
+        (1, lambda: listening("tcp://*:0"), r"tcp://\[::\]:\d+"),
+        (1, lambda: bound("udp://*:0"), r"udp://\[::\]:\d+"),
     ):
         said = f"can't open a socket for {where}: .*ulimit -n"
         with room_for(count), pytest.raises(OSError, match=said) as caught:
@@ -330,3 +348,86 @@ def test_a_target_is_opened_or_taken_over() -> None:
     with open_socket(target, SocketOptions(ttl=9), stage="bind") as sock:
         assert sock.getblocking()
         assert (SocketOptions.of(sock).ttl, SocketOptions.of(sock).reuse_address) == (9, True)
+
+
+# What is given rather than opened
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def made(request: pytest.FixtureRequest) -> Callable[[str, Any], None]:
+    """Makes a stream or a listener of something, in one of the forms, and closes it."""
+
+    def make(name: str, of: Any) -> None:
+        if request.param == "blocking":
+            with getattr(net, name)(of):
+                return
+
+        async def run() -> None:
+            async with getattr(net.asyncio, name)(of):
+                pass
+
+        asyncio.run(run())
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "listens", "said"),
+    [
+        (socket.AF_INET, socket.SOCK_STREAM, False, "is not connected"),
+        (socket.AF_INET6, socket.SOCK_STREAM, False, "is not connected"),
+        (socket.AF_INET, socket.SOCK_DGRAM, False, "is for datagrams"),
+        (socket.AF_INET, socket.SOCK_STREAM, True, "listens"),
+    ],
+)
+def test_what_is_no_stream(made: Callable[[str, Any], None], family: int, kind: int, listens: bool, said: str) -> None:
+    with socket.socket(family, kind) as sock:
+        if listens:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+        with pytest.raises(ValueError, match=said):
+            made("Stream", sock)
+        assert sock.fileno() >= 0  # it is still the caller's
+
+
+def test_a_stream_that_is_reset_already(made: Callable[[str, Any], None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, packed_linger(0))
+        accepted.close()
+        made("Stream", client)
+
+
+def test_what_is_no_listener(made: Callable[[str, Any], None]) -> None:
+    with pytest.raises(ValueError, match="one socket or more"):
+        made("Listener", [])
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as sock:
+            sock.bind(("127.0.0.1", 0))
+            with pytest.raises(ValueError, match=r"sockets that listen, and .* does not"):
+                made("Listener", [sock])
+            assert sock.fileno() >= 0
+
+
+def test_what_has_a_socket_is_none() -> None:
+    with net.listen("tcp://127.0.0.1:0") as listener, net.connect(listener.addresses[0]) as stream:
+        wrong: list[Any] = [listener, stream]
+        calls: list[Callable[[Any], Any]] = [net.tcp_info, net.SocketOptions.of, lambda it: net.Listener([it])]
+        for it in wrong:
+            for call in calls:
+                with pytest.raises(TypeError, match="a socket is wanted, such as"):
+                    call(it)
+        with pytest.raises(TypeError, match="open in binary mode is sent, not 'name'"):
+            stream.send_file("name")  # type: ignore[arg-type]
+        listener.accept().close()
+    one, other = map(net.Stream, socket.socketpair())
+    with one, other, pytest.raises(ValueError, match="an unnamed Unix socket is not TCP"):
+        one.info()
+
+
+def test_help_needs_nothing_else() -> None:
+    """What a page of help names is a name of the package, or explained there."""
+    assert "tcp://localhost:8080" in (net.Address.__doc__ or "") and "see above" not in (net.Address.__doc__ or "")
+    for name in ("TLSStream", "PoolStats", "Stage"):
+        assert getattr(net, name) is not None and name in net.__all__

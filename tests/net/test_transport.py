@@ -699,7 +699,11 @@ def test_answers_do_not_pile_up_for_a_peer_who_does_not_read(loop: str, server_s
             raw.settimeout(10)
             for _ in range(2):  # and it reads on when they have gone out
                 writing = asyncio.create_task(asyncio.to_thread(raw.sendall, data))
-                await asyncio.sleep(0.05)
+                for _ in range(1000):
+                    await asyncio.sleep(0.01)
+                    if transport.get_write_buffer_size() and not transport._watching:
+                        break
+                await asyncio.sleep(0.05)  # in which nothing more is taken
                 assert 0 < transport.get_write_buffer_size() < 2**18 and not transport._watching
                 got = 0
                 while got < len(data):

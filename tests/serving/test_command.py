@@ -65,7 +65,7 @@ def test_a_port_in_use(start: Start) -> None:
 
 
 USAGE = [
-    (["--wokers", "2"], "unrecognized arguments: --wokers 2; did you mean --workers?"),
+    (["--wokers", "2"], "there is no option --wokers; is it --workers?"),
     (["--model", "thread"], "there is no model 'thread'; did you mean 'threads'?"),
     (["--model", "x"], "there is no model 'x'; there are auto, asyncio, uvloop, threads, pool, processes"),
     (["--workers", "0"], "'0' isn't a number of workers"),

@@ -8,6 +8,7 @@ import ssl
 import sys
 
 from ..exceptions import InvalidStatus
+from ..net.tls import tls_advice
 from .terminal import inert
 
 __all__ = ["Exit", "complain", "explain", "forget_output"]
@@ -33,7 +34,9 @@ def explain(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate is not trusted: {error.verify_message} (see --ca and --insecure)"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        advice = tls_advice(error)
+        said = (error.reason or str(error)).lower().replace("_", " ")
+        return f"TLS failed: {said}{f' ({advice})' if advice else ''}"
     if isinstance(error, InvalidStatus):
         response = error.response
         body = response.body[:200].decode("utf-8", "replace").strip().partition("\n")[0]

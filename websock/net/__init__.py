@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from .info import SocketRow, TCPInfo, sockets_of, tcp_info, who_has
     from .leaks import LeakCheck
     from .listener import Listener, listen
-    from .options import SocketOptions
-    from .pool import Pool
+    from .options import SocketOptions, Stage
+    from .pool import Pool, PoolStats
     from .resolving import Target, resolve
     from .stream import IncompleteError, Stream
+    from .tls_stream import TLSStream
     from .unix import Credentials
 
 __getattr__, __dir__ = lazily(
@@ -56,8 +57,14 @@ __getattr__, __dir__ = lazily(
             "Listener",
             "listen",
         ),
-        "options": ("SocketOptions",),
-        "pool": ("Pool",),
+        "options": (
+            "SocketOptions",
+            "Stage",
+        ),
+        "pool": (
+            "Pool",
+            "PoolStats",
+        ),
         "resolving": (
             "Target",
             "resolve",
@@ -66,6 +73,7 @@ __getattr__, __dir__ = lazily(
             "IncompleteError",
             "Stream",
         ),
+        "tls_stream": ("TLSStream",),
         "unix": ("Credentials",),
     },
 )
@@ -82,11 +90,14 @@ __all__ = [
     "Listener",
     "NotOnThisSystem",
     "Pool",
+    "PoolStats",
     "Received",
     "SocketOptions",
     "SocketRow",
+    "Stage",
     "Stream",
     "TCPInfo",
+    "TLSStream",
     "Target",
     "TruncatedError",
     "bind_datagram",

@@ -1,12 +1,6 @@
-"""Addresses of sockets: one spelling for all kinds of them, without asking anybody what they mean.
+"""Addresses of sockets: one spelling for all kinds of them (see `Address`), without asking anybody what they mean.
 
-::
-
-    tcp://localhost:8080    tls://example.org:443   udp://[fe80::1%eth0]:5353   tcp://*:http
-    unix:///run/app.sock    unix:@abstract          unixgram:relative.sock      unixpacket:///run/app.seq
-    fd://3                  sctp://host:9           bluetooth://00:11:22:33:44:55:1
-
-`*` is every address of this host. What a name means is found in ``resolving.py``.
+What a name means is found in ``resolving.py``.
 """
 
 from __future__ import annotations
@@ -34,10 +28,19 @@ _MOST_PATH: Final = 107  # octets: what sun_path takes on Linux beside its NUL; 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
-    """Where a socket is, or is to be: see above.
+    """Where a socket is, or is to be.
+
+    ::
+
+        tcp://localhost:8080    tls://example.org:443   udp://[fe80::1%eth0]:5353   tcp://*:http
+        unix:///run/app.sock    unix:@abstract          unixgram:relative.sock      unixpacket:///run/app.seq
+        fd://3                  sctp://host:9           bluetooth://00:11:22:33:44:55:1
+
+    `Address.parse` reads these, ``str`` writes them. A port is a number or the name of a service. ``*`` is every
+    address of this host, ``0.0.0.0`` and ``[::]`` those of one family. ``fd://`` is a descriptor that is open.
 
     Attributes:
-        scheme: one of `SCHEMES`.
+        scheme: what is before the first colon, as above.
         host: a name, an IPv4 or an IPv6 address without brackets, a Bluetooth device; ``""`` is every address.
         port: 0 to 65535; 0 lets the system choose. Of Bluetooth, the channel.
         scope: the interface of a link-local IPv6 address (RFC 4007): its name or number.
@@ -86,7 +89,10 @@ class Address:
         start = len(scheme) + 1
         scheme = scheme.lower()
         if scheme not in SCHEMES:
-            raise AddressError(text, f"unknown scheme: it is one of {', '.join(SCHEMES)}, such as tcp://HOST:PORT", 0)
+            known = f"it is one of {', '.join(SCHEMES)}, such as tcp://HOST:PORT"
+            if scheme in ("ws", "wss"):
+                known = "WebSocket is spoken by websock.connect() and websock.serve(), sockets are " + known[6:]
+            raise AddressError(text, f"unknown scheme: {known}", 0)
         if scheme in _UNIX:
             return cls(scheme, path=_path(text, rest, start))
         if not rest.startswith("//"):
@@ -105,6 +111,8 @@ class Address:
     @classmethod
     def _internet(cls, text: str, scheme: str, rest: str, start: int) -> Self:
         scope = ""
+        if "@" in rest.partition("[")[0]:
+            raise AddressError(text, "a user and a password have no place in an address", start)
         if rest.startswith("["):
             end = rest.find("]")
             if end < 0:
@@ -171,7 +179,7 @@ class Address:
             host, _, scope = str(name[0]).partition("%")
             if not scope and len(name) > 3 and name[3]:
                 scope = _interface(name[3])
-            return cls(scheme, "" if host in ("0.0.0.0", "::") else host, name[1], scope)  # noqa: S104 - it is compared
+            return cls(scheme, host, name[1], scope)
         if family == getattr(socket, "AF_UNIX", None):
             path = os.fsdecode(name) if isinstance(name, bytes) else str(name or "")
             kinds = {socket.SOCK_DGRAM: "unixgram", getattr(socket, "SOCK_SEQPACKET", -1): "unixpacket"}
@@ -197,6 +205,11 @@ class Address:
     def is_unix(self) -> bool:
         """Whether it is of a Unix socket."""
         return self.scheme in _UNIX
+
+    @property
+    def is_any(self) -> bool:
+        """Whether the host is every address of this one: of both families, or of one (``0.0.0.0``, ``[::]``)."""
+        return self.host in ("", "0.0.0.0", "::")  # noqa: S104 - it is compared
 
     @property
     def secure(self) -> bool:
@@ -284,6 +297,9 @@ def _port(text: str, port: str, at: int, scheme: str) -> int:
         if len(port) > 5 or int(port) > 65535:
             raise AddressError(text, "a port is at most 65535", at)
         return int(port)
+    number, slash, _ = port.partition("/")
+    if slash and number.isascii() and number.isdigit():
+        raise AddressError(text, "nothing follows the port", at + len(number))
     if not port:
         raise AddressError(text, "a port is missing; 0 lets the system choose", at)
     if not _SERVICE.fullmatch(port):

@@ -21,10 +21,10 @@ from .options import SocketOptions, asked
 from .resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave, resolve
 from .sockets import open_socket, take_over
 from .stream import Stream
-from .tls import client_context, secured
+from .tls import check_name, client_context, secured
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
 
-__all__ = ["bind_own", "connect", "connected", "listen", "no_way", "with_itself"]
+__all__ = ["bind_own", "check_ends", "connect", "connected", "listen", "no_way", "with_itself"]
 
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
 _BEGUN: Final = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR)
@@ -68,8 +68,7 @@ def connect(
     address = Address.parse(address)
     deadline = deadline_after(seconds(timeout, "timeout"))
     context = client_context(address.secure or bool(tls), tls)
-    if context is None and server_hostname is not None:
-        raise ValueError(f"server_hostname goes with TLS, and {address} has none: use tls:// or tls=True")
+    check_name(address, context, server_hostname)
     if address.scheme == "fd":
         sock = take_over(address, options, state="connected")
         remote = None
@@ -79,7 +78,7 @@ def connect(
     try:
         if context is None:
             return Stream(sock, remote=remote)
-        name = server_hostname or address.host or "localhost"
+        name = server_hostname or ("localhost" if address.is_any else address.host)
         stream = TLSStream(sock, context, server_hostname=name, remote=remote)
     except BaseException:
         sock.close()
@@ -112,8 +111,7 @@ def connected(
     Raises:
         AddressError, OSError, NotOnThisSystem, ValueError: as `connect`.
     """
-    if address.kind == socket.SOCK_DGRAM:
-        raise AddressError(str(address), "it is for datagrams: there are no connections", 0)
+    check_ends(address, None if local is None else Address.parse(local))
     options = asked(options)
     targets = interleave(resolve(address))
     own = [] if local is None else resolve(local, passive=True)
@@ -128,6 +126,18 @@ def connected(
         sock.close()
         raise
     return sock
+
+
+def check_ends(address: Address, local: Address | None) -> None:
+    """Whether there can be a connection to an address, and one that begins at `local`.
+
+    Raises:
+        AddressError: no.
+    """
+    if address.kind == socket.SOCK_DGRAM:
+        raise AddressError(str(address), "it is for datagrams: there are no connections", 0)
+    if local is not None and local.kind != address.kind:
+        raise AddressError(str(local), f"our end of a connection to {address.scheme} is no {local.scheme}", 0)
 
 
 def no_way(address: Address, failures: Sequence[tuple[Target, OSError]], *, timed_out: bool = False) -> OSError:
@@ -204,7 +214,7 @@ class _Race:
         sock = open_socket(target, self._options, where=self._address)
         self._trying[sock] = target
         try:
-            bind_own(sock, self._own, self._address)
+            bind_own(sock, self._own)
         except BaseException:
             self._drop(sock)
             raise
@@ -262,8 +272,8 @@ def _has_peer(sock: socket.socket) -> bool:
     return True
 
 
-def bind_own(sock: socket.socket, own: Sequence[Target], address: Address) -> None:
-    """Bind what is to connect to `address` to our end, of which there may be one for each family; or none at all.
+def bind_own(sock: socket.socket, own: Sequence[Target]) -> None:
+    """Bind what is to connect to our end, of which there may be one for each family; or none at all.
 
     Raises:
         OSError: it cannot be, and the message names our end; or there is none of that family.

@@ -15,7 +15,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +34,7 @@ from .datagram_socket import (
     parse_datagram,
 )
 from .errors import BusyError, ClosedError
+from .guard import let_go, wait_until_left
 from .options import SocketOptions
 from .resolving import asks_names, resolve
 
@@ -62,6 +63,15 @@ class Datagram(DatagramSocket):
         self._receiving = False
         self._users = 0  # calls that use the descriptor: the last one of them closes it
         self._wake: tuple[socket.socket, socket.socket] | None = None if _SHUTDOWN_WAKES else socket.socketpair()
+
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if hasattr(self, "_wake"):  # else it could not be made, and the socket is its giver's
+            _let_go(self, (self._sock, *self.inner_sockets))
+
+    @property
+    def inner_sockets(self) -> tuple[socket.socket, ...]:
+        """Those that it has for itself, to be woken."""
+        return self._wake or ()
 
     def receive(self, max_size: int = MAX_SIZE) -> bytes:
         """The next datagram, which may be empty; from whom, `receive_from` says.
@@ -162,21 +172,28 @@ class Datagram(DatagramSocket):
         return count
 
     def close(self) -> None:
-        """Close it, and wake whoever waits for it, who gets `ClosedError`. Twice does nothing."""
+        """Close it, and wake whoever waits for it, who gets `ClosedError`. Twice does nothing.
+
+        The address is free when this returns, but for a signal handler that has interrupted a call: then it is when
+        that is left.
+        """
         with self._mutex:
-            if self._closed:
-                return
-            self.local  # noqa: B018 - which stays known
-            self._closed = True
-            if not self._users:
-                self._end()
-            elif self._wake is not None:
-                self._wake[1].send(b"\0")
-            else:
-                try:
-                    self._sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # it is not connected, says Linux, and wakes them
+            if not self._closed:
+                self._shut()
+        wait_until_left(self, self._sock)
+
+    def _shut(self) -> None:
+        self.local  # noqa: B018 - which stays known
+        self._closed = True
+        if not self._users:
+            self._end()
+        elif self._wake is not None:
+            self._wake[1].send(b"\0")
+        else:
+            try:
+                self._sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is not connected, says Linux, and wakes them
 
     def __enter__(self) -> Self:
         return self
@@ -194,7 +211,7 @@ class Datagram(DatagramSocket):
                 raise ClosedError(str(self._local))
             if receiving:
                 if self._receiving:
-                    raise BusyError("another thread receives from this socket")
+                    raise BusyError(f"another thread receives: {self._local}")
                 self._receiving = True
             self._users += 1
 
@@ -207,9 +224,9 @@ class Datagram(DatagramSocket):
                 self._end()
 
     def _end(self) -> None:
-        self._sock.close()
-        for one in self._wake or ():
+        for one in self.inner_sockets:
             one.close()
+        self._sock.close()
 
     # Waiting.
 

@@ -271,6 +271,8 @@ class DatagramSocket:
             raise AddressError(str(found), f"this socket sends to {scheme} addresses", 0)
         if self._is_unix and not found.path:
             raise AddressError(str(found), "a socket without a name can't be sent to", len(scheme) + 1)
+        if self._sock.family == socket.AF_INET and ":" in found.host:
+            raise AddressError(str(found), f"this socket is IPv4 ({self._local})", len(scheme) + 3)
         if self._sock.family == socket.AF_INET6 and found.host and ":" not in found.host and not asks_names(found):
             found = found.replace(host=f"::ffff:{found.host}")  # IPv4-mapped (RFC 4291 section 2.5.5.2)
         return found

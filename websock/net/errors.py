@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from typing import Final
 
-__all__ = ["AddressError", "BusyError", "ClosedError", "NotOnThisSystem", "explain"]
+__all__ = ["AddressError", "BusyError", "ClosedError", "NotOnThisSystem", "check_socket", "explain"]
+
+_LINK_LOCAL: Final = re.compile("fe[89ab][0-9a-f]:", re.IGNORECASE)  # RFC 4291 section 2.5.6
 
 
 class AddressError(ValueError):
@@ -47,6 +50,16 @@ class BusyError(RuntimeError):
     """Another thread or task is doing the same with it now."""
 
 
+def check_socket(sock: object) -> None:
+    """Whether it is a socket, and not what has one.
+
+    Raises:
+        TypeError: no.
+    """
+    if not hasattr(sock, "getsockopt"):
+        raise TypeError(f"a socket is wanted, such as a stream's `sock` or a listener's `sockets` are, not {sock!r}")
+
+
 _ADVICE: Final = {
     errno.ECONNREFUSED: "nothing listens there",
     errno.ETIMEDOUT: "no answer: the host is down, or a firewall drops what is sent to it",
@@ -74,14 +87,33 @@ _AT_LISTEN: Final = {
 }
 
 
-def explain(error: OSError, doing: str, where: object, *, holder: str | None = None) -> OSError:
+def _advice(number: int, doing: str, where: object) -> str | None:
+    path, host = getattr(where, "path", ""), getattr(where, "host", "")
+    if number == errno.ENOENT and path[:1] not in ("", "\0"):
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder):
+            return f"there is no folder {folder}"
+    if number == errno.EINVAL and _LINK_LOCAL.match(host) and not getattr(where, "scope", ""):
+        return f"a link-local address is one of an interface, which follows it: [{host}%eth0]"
+    if number == errno.ECONNREFUSED and host and not getattr(where, "port", 1):
+        return "nobody listens at port 0: it lets who listens have any"
+    special = _AT_CONNECT if doing.startswith("connect") else _AT_LISTEN
+    return special.get(number) or _ADVICE.get(number)
+
+
+def explain(
+    error: OSError, doing: str, where: object, *, holder: str | None = None, advice: str | None = None
+) -> OSError:
     """The error of a system call with words around it: what was tried, where, and what it means.
+
+    There is no advice beside a text of our own: it says what it means, or has its advice already.
 
     Args:
         error: the system's.
         doing: "connect to", "listen on", "send to", ...
         where: the address.
         holder: who has the address, where that is known.
+        advice: what it means, where the caller knows better than the number says.
 
     Returns:
         an error of the same class, with the same ``errno``.
@@ -95,11 +127,11 @@ def explain(error: OSError, doing: str, where: object, *, holder: str | None = N
         return socket.gaierror(error.errno, f"{text}: {error.strerror}")
     if error.errno is None:
         return type(error)(f"{text}: {error}")
-    special = _AT_CONNECT if doing.startswith("connect") else _AT_LISTEN
     said = error.strerror or os.strerror(error.errno)
-    advice = None
-    if said == os.strerror(error.errno):  # else it is our own text, which needs none
-        advice = special.get(error.errno) or _ADVICE.get(error.errno)
     if error.errno == errno.EADDRINUSE and holder:
         advice = f"{holder} has it"
+    elif said == os.strerror(error.errno) or getattr(error, "winerror", None):
+        advice = advice or _advice(error.errno, doing, where)
+    else:
+        advice = None  # it is our own text, which says what it means
     return type(error)(error.errno, f"{text}: {said}" + (f" ({advice})" if advice else ""))

@@ -1,16 +1,22 @@
-"""One call at a time in each direction of a stream, and how long it may take."""
+"""One call at a time in each direction of a stream, how long it may take, and when the last one has left."""
 
 from __future__ import annotations
 
 import socket
+import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+import warnings
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..accelerated import ACCELERATED
 from ..typing import Buffer
 
-__all__ = ["Turn", "Using", "deadline_after", "seconds", "seconds_left"]
+__all__ = ["Turn", "Using", "deadline_after", "let_go", "seconds", "seconds_left", "wait_until_left"]
+
+_PATIENCE: Final = 1.0  # seconds that who was woken has to leave a call
+_ENDINGS: Final = ("close", "abort")
 
 
 class Guarded(Protocol):
@@ -131,8 +137,60 @@ class Using:
             raise self._stream._explained(error, self._doing) from None
 
 
+def wait_until_left(owner: object, sock: socket.socket) -> None:
+    """Wait until `sock` is closed, by the last who leaves a call of `owner` and was woken.
+
+    So whoever closes can use the address again. Not for longer than a second: a call may be held up by something
+    else, such as the file that it sends. And not at all when this thread is itself in such a call, below us: a signal
+    handler runs there, and it goes on only when that has returned.
+    """
+    if sock.fileno() < 0 or _is_inside(owner):
+        return
+    deadline = time.monotonic() + _PATIENCE
+    while sock.fileno() >= 0 and time.monotonic() < deadline:
+        time.sleep(0.0005)  # rather than an event, which every call would have to look for
+
+
+def _is_inside(owner: object) -> bool:
+    """Whether this thread is in a call of `owner` other than the one that closes it: its stack tells."""
+    package = __name__.rpartition(".")[0]
+    endings = 0
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        ours = str(frame.f_globals.get("__name__")).startswith(package)
+        if ours and frame.f_locals.get("self") is owner:
+            name = frame.f_code.co_name
+            endings += name in _ENDINGS
+            if endings > 1 or name not in (*_ENDINGS, "_close", "__exit__"):
+                return True
+        frame = frame.f_back
+    return False
+
+
+def let_go(it: object, sockets: Iterable[socket.socket]) -> None:
+    """For ``__del__``: close what nobody has closed. One warning names it, rather than one for each bare socket."""
+    left = [sock for sock in sockets if sock.fileno() >= 0]
+    if not left:
+        return
+    try:
+        warnings.warn(f"unclosed {it!r}", ResourceWarning, stacklevel=3, source=it)
+    finally:
+        for sock in left:
+            sock.close()
+
+
 def seconds(value: float | None, name: str) -> float | None:
-    if value is not None and not (isinstance(value, (int, float)) and value >= 0):
+    """What is given as a time, once it is looked at.
+
+    Raises:
+        TypeError: no number; True is none.
+        ValueError: a number that is no time from 0.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number of seconds from 0, or None, not {value!r}")
+    if not value >= 0:
         raise ValueError(f"{name} is a number of seconds from 0, or None, not {value!r}")
     return value
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from .address import Address
-from .errors import ClosedError, NotOnThisSystem
+from .errors import ClosedError, NotOnThisSystem, check_socket
 
 __all__ = ["SocketRow", "TCPInfo", "sockets_of", "tcp_info", "who_has"]
 
@@ -80,9 +80,11 @@ def tcp_info(sock: socket.socket) -> TCPInfo:
     Raises:
         ClosedError: it is closed.
         ValueError: it is not TCP.
+        TypeError: no socket.
         NotOnThisSystem: there is neither TCP_INFO (Linux) nor TCP_CONNECTION_INFO (macOS).
         OSError: the kernel's.
     """
+    check_socket(sock)
     if sock.fileno() < 0:
         raise ClosedError
     if not _is_tcp(sock):
@@ -177,7 +179,8 @@ def _is_tcp(sock: socket.socket) -> bool:
 
 def _spell(sock: socket.socket) -> str:
     try:
-        return str(Address.of(sock))
+        address = Address.of(sock)
+        return "an unnamed Unix socket" if address.is_unix and not address.path else str(address)
     except (ValueError, OSError):
         return f"a socket of family {int(sock.family)}"
 
@@ -303,7 +306,7 @@ def _internet_row(fields: list[str], kind: str) -> tuple[int, SocketRow]:
     send, receive = (int(text, 16) for text in fields[4].split(":"))
     state = _state(kind, number)
     inode = int(fields[9])
-    if remote is not None and not (remote.host or remote.port):
+    if remote is not None and remote.is_any and not remote.port:
         remote = None
     return inode, SocketRow(-1, kind, state, local, remote, receive, None if state == "LISTEN" else send, inode)
 
@@ -451,7 +454,7 @@ def _in_the_way(row: SocketRow, wanted: Address) -> bool:
     protocol = {"tls": "tcp"}.get(wanted.scheme, wanted.scheme)
     if has.scheme != protocol or has.port != wanted.port or not wanted.port:
         return False
-    if not (has.host and wanted.host):
+    if has.is_any or wanted.is_any:
         return True  # one of them is every address of this host
     try:
         return ipaddress.ip_address(has.host) == ipaddress.ip_address(wanted.host)

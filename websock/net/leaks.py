@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import linecache
+import os
 import socket
+import sys
 import threading
 import traceback
 import tracemalloc
@@ -16,6 +19,7 @@ from .info import SocketRow, sockets_of
 __all__ = ["LeakCheck"]
 
 _DEPTH = 6  # calls that are shown of where a socket was opened
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep  # what is in there says nothing to its user
 
 
 class LeakCheck:
@@ -30,8 +34,8 @@ class LeakCheck:
     after it was asked to, so ``asyncio.run(...)`` belongs inside as a whole.
 
     Args:
-        trace: whether to keep where each socket was opened. It costs some microseconds for each; without, that is
-            shown when ``tracemalloc`` is on.
+        trace: whether to keep where each socket was opened, outside of this library. It costs some microseconds for
+            each; without, that is shown when ``tracemalloc`` is on.
 
     Raises:
         AssertionError: at the end, with the address and the state of each socket that is still open, and where it was
@@ -60,7 +64,7 @@ class LeakCheck:
         try:
             if error is None:
                 left = [row for row in sockets_of() if (row.fd, row.inode) not in self._before]
-                if left:
+                if left and (left := _without_inner(left)):
                     raise AssertionError(_told(left))
         finally:
             if self._trace:
@@ -77,8 +81,10 @@ class LeakCheck:
             # Accepted sockets and pairs are made by this too.
             def init(self: socket.socket, *args: Any, **options: Any) -> None:
                 original(self, *args, **options)
-                stack = traceback.extract_stack(limit=_DEPTH + 1)[:-1]
-                cls._places[self] = traceback.StackSummary.from_list(stack).format()
+                calls = [
+                    call for call in traceback.walk_stack(sys._getframe(1)) if _is_theirs(call[0].f_code.co_filename)
+                ]
+                cls._places[self] = traceback.StackSummary.extract(reversed(calls[:_DEPTH])).format()
 
             socket.socket.__init__ = init  # type: ignore[method-assign]
 
@@ -95,9 +101,26 @@ class LeakCheck:
         """The lines that tell where a socket was opened; none if nobody took note."""
         lines = cls._places.get(sock)
         if lines is None:
-            found = tracemalloc.get_object_traceback(sock)
-            lines = [] if found is None else [line + "\n" for line in found.format(limit=_DEPTH)]
+            found = tracemalloc.get_object_traceback(sock) or ()
+            theirs = [(one.filename, one.lineno) for one in found if _is_theirs(one.filename)][-_DEPTH:]
+            lines = [
+                f'  File "{file}", line {line}\n    {linecache.getline(file, line).strip()}\n' for file, line in theirs
+            ]
         return lines
+
+
+def _is_theirs(file: str) -> bool:
+    return not file.startswith(_OURS)
+
+
+def _without_inner(left: list[SocketRow]) -> list[SocketRow]:
+    """But for what a listener has to wake itself: it is closed with it, and is nothing that its user has opened."""
+    from .datagram import Datagram
+    from .listener import Listener
+
+    owners = [one for one in gc.get_objects() if isinstance(one, (Datagram, Listener))]
+    inner = {sock.fileno() for one in owners for sock in one.inner_sockets}
+    return [row for row in left if row.fd not in inner]
 
 
 def _told(left: list[SocketRow]) -> str:

@@ -15,9 +15,9 @@ from ..typing import LoggerLike
 from .address import Address
 from .channel import wait_for
 from .errors import ClosedError, explain
-from .guard import deadline_after, seconds, seconds_left
+from .guard import deadline_after, let_go, seconds, seconds_left, wait_until_left
 from .options import SocketOptions, asked
-from .sockets import BACK_OFF, FULL, ITS_OWN, listening
+from .sockets import BACK_OFF, FULL, ITS_OWN, check_listening, listening
 from .stream import Stream
 from .tls import check_server, secured
 from .tls_stream import HANDSHAKE_TIMEOUT, TLSStream
@@ -79,6 +79,9 @@ class Listener:
         options: of what is accepted.
         tls, handshake_timeout: see `listen`.
         logger: who is told that there is no room to accept.
+
+    Raises:
+        ValueError: no sockets, or one that does not listen.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Listener:
     ) -> None:
         self._sockets = tuple(sockets)
         self._options = asked(options)
+        check_listening(self._sockets)
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         self._logger = logger
@@ -104,12 +108,18 @@ class Listener:
         with contextlib.ExitStack() as opened:
             opened.callback(self._wake.close)
             opened.callback(self._woken.close)
-            self._selector = selectors.DefaultSelector()
-            opened.callback(self._selector.close)
+            selector = selectors.DefaultSelector()
+            opened.callback(selector.close)
             for sock in (*self._sockets, self._woken):
                 sock.setblocking(False)
-                self._selector.register(sock, selectors.EVENT_READ)
+                selector.register(sock, selectors.EVENT_READ)
             opened.pop_all()
+        self._selector = selector  # from now on the sockets are ours
+
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if (selector := getattr(self, "_selector", None)) is not None:
+            selector.close()
+            _let_go(self, (*self._sockets, *self.inner_sockets))
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -122,13 +132,18 @@ class Listener:
         return self._sockets
 
     @property
+    def inner_sockets(self) -> tuple[socket.socket, ...]:
+        """Those that it has for itself, to be woken."""
+        return self._woken, self._wake
+
+    @property
     def closed(self) -> bool:
         """Whether it was closed."""
         return self._closed
 
     def __repr__(self) -> str:
         where = ", ".join(map(str, self._addresses))
-        return f"<Listener {'closed' if self._closed else 'open'} {where}>"
+        return f"<Listener {where}{' closed' if self._closed else ''}>"
 
     def accept(self, timeout: float | None = None) -> Stream:
         """The next connection.
@@ -235,18 +250,23 @@ class Listener:
             return
 
     def close(self) -> None:
-        """Listen no more; who waits in `accept` gets `ClosedError`. What was accepted goes on. Again is no error."""
+        """Listen no more; who waits in `accept` gets `ClosedError`. What was accepted goes on. Again is no error.
+
+        The address is free when this returns, but for a signal handler that has interrupted `accept`: then it is when
+        that is left.
+        """
         with self._lock:
             if not self._closed:
                 self._closed = True
                 self._wake.send(b"\0")
                 self._finish()
+        wait_until_left(self, self._wake)
 
     def _finish(self) -> None:
         """Close the sockets if nobody uses them; ``_lock`` is held."""
         if self._closed and not self._users:
             self._selector.close()
-            for sock in (*self._sockets, self._wake, self._woken):
+            for sock in (*self._sockets, *self.inner_sockets):
                 sock.close()
 
     def _check_open(self) -> None:

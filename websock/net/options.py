@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 from .address import Address
-from .errors import NotOnThisSystem, explain
+from .errors import NotOnThisSystem, check_socket, explain
 
 __all__ = ["SocketOptions", "Stage", "asked", "interface_index", "packed_linger"]
 
@@ -24,6 +24,7 @@ Stage: TypeAlias = Literal["bind", "connect", "connected", "accepted"]
 
 _LACKING: Final = frozenset({errno.ENOPROTOOPT, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)})
 _MAY_NOT: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOENT})  # ENOENT: a congestion control not loaded
+_CONGESTION: Final = "this kernel has none of that name: sysctl net.ipv4.tcp_available_congestion_control has those"
 _MOST: Final = 2**31 - 1
 _TIMEVAL: Final = "@ll"
 _LINGER: Final = "hh" if os.name == "nt" else "ii"
@@ -140,7 +141,8 @@ class SocketOptions:
 
         Args:
             sock: it stays open when this fails.
-            stage: see `Stage`. For datagrams, "bind" is before binding and "connect" where nothing is bound.
+            stage: "bind" (before a socket is bound, and listens), "connect" (before it connects), "connected" (after
+                that), "accepted". For datagrams, "bind" is before binding and "connect" where nothing is bound.
             where: what errors name; the socket's own address, without.
 
         Raises:
@@ -174,7 +176,9 @@ class SocketOptions:
 
         Raises:
             OSError: it is closed.
+            TypeError: no socket.
         """
+        check_socket(sock)
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)  # a closed one is an error, not all None
         kind = _kind(sock)
         values: dict[str, Any] = {"nodelay": None}
@@ -231,7 +235,8 @@ def _set(sock: socket.socket, kind: _Kind, name: str, value: Any, stage: Stage, 
     except OSError as error:
         if error.errno in _LACKING:
             raise NotOnThisSystem(name) from error
-        raise explain(error, f"set {name}={value!r} on", _spell(sock, where)) from None
+        advice = _CONGESTION if name == "congestion" and error.errno == errno.ENOENT else None
+        raise explain(error, f"set {name}={value!r} on", _spell(sock, where), advice=advice) from None
 
 
 def _spell(sock: socket.socket, where: object) -> object:

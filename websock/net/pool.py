@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import socket
 import threading
@@ -14,6 +15,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar, cast, overload
 from .address import Address
 from .channel import wait_for
 from .errors import ClosedError
+from .guard import seconds
 from .pooling import Key, Poolable, PoolStats, Rules, Step, Ticket
 from .stream import Stream
 
@@ -48,9 +50,22 @@ class PoolBase(Generic[P]):
     """What the blocking and the asyncio pool share; see `Pool`."""
 
     def __init__(
-        self, *, size: int, total: int, idle: float | None, age: float | None, clock: Callable[[], float]
+        self,
+        *,
+        size: int,
+        total: int,
+        idle: float | None,
+        age: float | None,
+        connect: Callable[..., Any],
+        check: Callable[[Any], Any] | None,
+        clock: Callable[[], float],
     ) -> None:
+        for name, function in (("connect", connect), ("check", check), ("clock", clock)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} is a function, not {function!r}")
         self._rules: Rules[P] = Rules(size=size, total=total, idle=idle, age=age)
+        self._connect = connect
+        self._check = check
         self._clock = clock
         self._out: dict[int, Ticket[P]] = {}  # by the identity of the connection
         self._unusable: set[int] = set()
@@ -65,10 +80,28 @@ class PoolBase(Generic[P]):
             raise ValueError("that connection isn't in use from this pool")
         self._unusable.add(id(stream))
 
+    def __repr__(self) -> str:
+        stats = dataclasses.asdict(self.stats)
+        now = (f"{name}={stats[name]}" for name in ("idle", "out", "opening", "closing", "waiting") if stats[name])
+        return f"<{' '.join(('Pool', *now, *(['closed'] if self._rules.closed else [])))}>"
+
     @property
     def stats(self) -> PoolStats:
         """How many connections there are, are in use, were reused, ..."""
         return self._rules.stats()
+
+    def _asked(self, address: str | Address, key: Hashable, timeout: float | None) -> Key:
+        """Which connections are meant. All that is asked with is looked at before anything changes here.
+
+        Raises:
+            AddressError, TypeError, ValueError: it is no address, nothing to tell connections apart by, or no time.
+        """
+        seconds(timeout, "timeout")
+        try:
+            hash(key)
+        except TypeError:
+            raise TypeError(f"key is hashable, as the key of a dict, not {key!r}") from None
+        return Address.parse(address), key
 
     def _lend(self, ticket: Ticket[P], stream: P) -> P:
         self._out[id(stream)] = ticket
@@ -91,6 +124,13 @@ class PoolBase(Generic[P]):
         return TimeoutError(errno.ETIMEDOUT, f"no connection to {ticket.key[0]} within {timeout} s: {why}")
 
 
+def _connect(address: Address, *, timeout: float | None = None, key: Hashable = None) -> Stream:
+    """What opens connections by default: what their user tells them apart by does not matter to it."""
+    from .connecting import connect
+
+    return connect(address, timeout=timeout)
+
+
 class Pool(PoolBase[S]):
     """A pool of connections, by address. It may be used by many threads at once::
 
@@ -106,7 +146,8 @@ class Pool(PoolBase[S]):
     closed when one is asked for, or by `expire`.
 
     Args:
-        size: the most connections to one address (with one key), those that are opened or closed just now among them.
+        size: the most connections to one address (with one key) as far as `total` allows, those that are opened or
+            closed just now among them.
         total: the most connections in all.
         idle: seconds after which a connection that nobody uses is closed; None: never.
         age: seconds after which a connection is not used again, however busy; None: never.
@@ -156,13 +197,8 @@ class Pool(PoolBase[S]):
         check: Callable[[Any], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(size=size, total=total, idle=idle, age=age, clock=clock)
-        if connect is None:
-            from .connecting import connect as default
-
-            connect = default
-        self._connect: Callable[..., Any] = connect
-        self._check: Callable[[S], bool] | None = check
+        connect = _connect if connect is None else connect
+        super().__init__(size=size, total=total, idle=idle, age=age, connect=connect, check=check, clock=clock)
         self._lock = threading.Lock()  # for the rules; nothing waits while it holds it
 
     @contextlib.contextmanager
@@ -176,11 +212,12 @@ class Pool(PoolBase[S]):
 
         Raises:
             AddressError: that is none.
+            TypeError, ValueError: `key` is not hashable, or `timeout` no time.
             TimeoutError: with the address, and how many are out.
             ClosedError: the pool is closed, or was meanwhile.
             OSError: it cannot be opened.
         """
-        which = (Address.parse(address), key)
+        which = self._asked(address, key, timeout)
         ticket, stream = self._get(which, timeout)
         failed = True
         try:

@@ -147,8 +147,13 @@ class Rules(Generic[C]):
             if number < 1:
                 raise ValueError(f"{name} is at least 1, not {number}")
         for name, seconds in (("idle", idle), ("age", age)):
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} is a number of seconds above 0, or None, not {seconds!r}")
+            wanted = f"{name} is a number of seconds above 0, or None, not {seconds!r}"
+            if seconds is None:
+                continue
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+                raise TypeError(wanted)
+            if not seconds > 0:
+                raise ValueError(wanted)
         self.size: Final = size
         self.total: Final = total
         self._idle_limit = idle

@@ -18,6 +18,8 @@ __all__ = ["CONNECTION_ATTEMPT_DELAY", "Target", "asks_names", "interleave", "re
 CONNECTION_ATTEMPT_DELAY: Final = 0.25
 """Seconds before the next address is tried beside one that doesn't answer yet (RFC 8305 section 5)."""
 
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where who listens at every address is found
+
 
 class Target(NamedTuple):
     """One way to reach an address.
@@ -47,7 +49,8 @@ def resolve(address: str | Address, *, passive: bool = False, family: int = 0) -
 
     Args:
         address: see `Address`.
-        passive: to listen or to bind: ``*`` is every address of this host. Otherwise ``*`` is this host (loopback).
+        passive: to listen or to bind: ``*`` is every address of this host. Otherwise it is this host (loopback), as
+            ``0.0.0.0`` and ``[::]`` are.
         family: only ``socket.AF_INET`` or ``AF_INET6``; 0 is both. Of no meaning to other kinds of addresses.
 
     Raises:
@@ -86,7 +89,7 @@ def _ask(address: Address, passive: bool, family: int) -> list[Target]:
     try:
         scope = interface_index(address.scope) if address.scope else 0
         infos = socket.getaddrinfo(
-            address.host or None,
+            (address.host if passive else _LOOPBACK.get(address.host, address.host)) or None,
             address.port,
             family,
             address.kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import socket
 import stat
@@ -13,7 +14,7 @@ from typing import BinaryIO, ClassVar, Final, Protocol
 from ..typing import Buffer
 from .guard import deadline_after
 
-__all__ = ["file_parts", "regular"]
+__all__ = ["check_file", "file_parts", "regular"]
 
 PART: Final = 2**18  # octets that are read from a file at a time
 MOST: Final = 2**30  # octets of one sendfile; Linux stops a little below 2**31
@@ -31,6 +32,21 @@ class Sending(Protocol):
     def _wait(self, option: int, deadline: float | None) -> None: ...
 
     def _write(self, buffers: list[Buffer], before: int, deadline: float | None = None) -> None: ...
+
+
+def check_file(file: BinaryIO, offset: int, count: int | None, packets: bool) -> None:
+    """Whether a file can be sent, from there and so much of it.
+
+    Raises:
+        TypeError: no file that is open.
+        ValueError: it is a text, a number is negative, or the socket has packets.
+    """
+    if offset < 0 or (count is not None and count < 0):
+        raise ValueError(f"offset and count are at least 0, not {offset} and {count}")
+    if not hasattr(file, "read"):
+        raise TypeError(f"a file that is open in binary mode is sent, not {file!r}")
+    if packets or isinstance(file, io.TextIOBase):
+        raise ValueError("a file in binary mode is sent, and not in packets")
 
 
 def file_parts(stream: Sending, file: BinaryIO, offset: int, count: int | None) -> Iterator[int]:

@@ -9,11 +9,11 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 from .address import Address
-from .errors import AddressError, explain
+from .errors import AddressError, check_socket, explain
 from .options import SocketOptions, Stage, asked
 from .resolving import Target, resolve
 
@@ -23,6 +23,8 @@ __all__ = [
     "ITS_OWN",
     "UnixSocket",
     "bound",
+    "check_listening",
+    "check_stream",
     "listening",
     "no_delay",
     "open_socket",
@@ -108,6 +110,43 @@ def bound(
         ValueError: an option or a mode that does not fit it.
     """
     return _open(Address.parse(address), asked(options), mode, "bound")
+
+
+def check_stream(sock: socket.socket) -> None:
+    """Whether a socket can be a stream's. A connection that is broken already is one still.
+
+    Raises:
+        ValueError: it is for datagrams, or listens, or was never connected.
+    """
+    check_socket(sock)
+    reason = ""
+    if sock.type in _DATAGRAM_KINDS:
+        reason = "is for datagrams: bind_datagram() and connect_datagram() open those"
+    else:
+        try:
+            sock.getpeername()
+        except OSError:
+            name = sock.getsockname() if sock.fileno() >= 0 else None
+            if isinstance(name, tuple) and not name[1]:
+                reason = "is not connected"
+            elif name is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                reason = "listens"
+    if reason:
+        raise ValueError(f"a stream has a connected socket, and {sock!r} {reason}")
+
+
+def check_listening(sockets: Sequence[socket.socket]) -> None:
+    """Whether sockets can be a listener's.
+
+    Raises:
+        ValueError: there are none, or one does not listen.
+    """
+    if not sockets:
+        raise ValueError("a listener has one socket or more that listen")
+    for sock in sockets:
+        check_socket(sock)
+        if sock.type in _DATAGRAM_KINDS or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ValueError(f"a listener has sockets that listen, and {sock!r} does not")
 
 
 def take_over(

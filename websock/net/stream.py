@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,10 +22,11 @@ from ..typing import Buffer
 from .address import Address
 from .channel import GATHER, after, readable_within, wait_for
 from .errors import BusyError, ClosedError, explain
-from .guard import Turn, Using, deadline_after, seconds, seconds_left
+from .guard import Turn, Using, deadline_after, let_go, seconds, seconds_left, wait_until_left
 from .info import TCPInfo, tcp_info
 from .options import SocketOptions, packed_linger
-from .sendfile import file_parts
+from .sendfile import check_file, file_parts
+from .sockets import check_stream
 from .unix import Credentials, check_unix, peer_credentials, receive_fds, send_fds
 
 __all__ = ["IncompleteError", "Stream"]
@@ -69,6 +69,9 @@ class Stream:
         sock: connected; it belongs to the stream from now on.
         remote: where the peer is, when that is known.
         receive_timeout, send_timeout: see there.
+
+    Raises:
+        ValueError: it is no connected socket of a stream, or a timeout is no time.
     """
 
     __slots__ = (
@@ -88,6 +91,8 @@ class Stream:
     ) -> None:
         self._receive_timeout = seconds(receive_timeout, "receive_timeout")
         self._send_timeout = seconds(send_timeout, "send_timeout")
+        if remote is None:  # it is not we who have made it
+            check_stream(sock)
         self._remote = remote
         self._local: Address | None = None
         self._packets = sock.type == getattr(socket, "SOCK_SEQPACKET", None)
@@ -104,6 +109,10 @@ class Stream:
         if remote is None:
             with contextlib.suppress(OSError, ValueError):  # the peer is gone already; a family without a spelling
                 self._remote = self._spelled(Address.of_peer(sock))
+
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if (sock := getattr(self, "_sock", None)) is not None:
+            _let_go(self, (sock,))
 
     # What it is.
 
@@ -210,8 +219,7 @@ class Stream:
         self._check_open()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closing else "open"
-        return f"<{type(self).__name__} {self._where()} fd={self.fileno()} {state}>"
+        return f"<{type(self).__name__} {self._where()} {'closed' if self._closing else f'fd={self.fileno()}'}>"
 
     # Receiving.
 
@@ -396,9 +404,10 @@ class Stream:
         return wait_for(self._sock, True, False, 0)[0]
 
     def __iter__(self) -> Iterator[bytes]:
-        """What comes, until the peer's end."""
-        while data := self.receive():
-            yield data
+        """What comes, until the peer's end, or until it is closed here: `closed` tells which."""
+        with contextlib.suppress(ClosedError):
+            while data := self.receive():
+                yield data
 
     # Sending.
 
@@ -478,13 +487,11 @@ class Stream:
             file: opened in binary mode.
 
         Raises:
+            TypeError: no file that is open.
             ValueError: `offset` or `count` is negative, the file is a text, or the socket has packets.
             OSError: as `send_all`; or the file cannot be read.
         """
-        if offset < 0 or (count is not None and count < 0):
-            raise ValueError(f"offset and count are at least 0, not {offset} and {count}")
-        if self._packets or isinstance(file, io.TextIOBase):
-            raise ValueError("a file in binary mode is sent, and not in packets")
+        check_file(file, offset, count, self._packets)
         with Using(self, self._sending, "sends", "send a file to"):
             if self._shut:
                 raise self._cannot_send()
@@ -597,8 +604,9 @@ class Stream:
     def close(self) -> None:
         """Close. What was sent still goes out, with TLS also that nothing more comes. Again is no error.
 
-        Who is in a call of another thread gets `ClosedError`. What has come and was not read is lost, and makes TCP
-        reset the connection (RFC 2525 section 2.17): receive until the end first where that matters.
+        Who is in a call of another thread gets `ClosedError`, and has left it when this returns. What has come and was
+        not read is lost, and makes TCP reset the connection (RFC 2525 section 2.17): receive until the end first where
+        that matters.
         """
         self._close(abort=False)
 
@@ -607,8 +615,11 @@ class Stream:
         self._close(abort=True)
 
     def _close(self, abort: bool) -> None:
-        if self._closing:
-            return
+        if not self._closing:
+            self._begin_closing(abort)
+        wait_until_left(self, self._sock)
+
+    def _begin_closing(self, abort: bool) -> None:
         with contextlib.suppress(OSError, ValueError):
             _ = self.local  # which is known afterwards
         self._closing = True

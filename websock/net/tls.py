@@ -13,7 +13,9 @@ from typing import Final
 from ..typing import Buffer
 from .address import Address
 
-__all__ = ["ANSWERS", "TLS", "check_server", "client_context", "explain_tls", "secured", "wrapped"]
+__all__ = [
+    "ANSWERS", "TLS", "check_name", "check_server", "client_context", "explain_tls", "secured", "tls_advice", "wrapped",
+]  # fmt: skip
 
 ANSWERS: Final = 2**16
 """Octets of TLS's own that may wait for a peer who asks for them (new keys) and does not read."""
@@ -154,6 +156,22 @@ def client_context(secure: bool, given: ssl.SSLContext | bool | None) -> ssl.SSL
     return given if isinstance(given, ssl.SSLContext) else ssl.create_default_context()
 
 
+def check_name(address: Address, context: ssl.SSLContext | None, name: str | None) -> None:
+    """Whether a name to verify is one, and goes with what is connected to.
+
+    Raises:
+        TypeError, ValueError: no.
+    """
+    if name is None:
+        return
+    if context is None:
+        raise ValueError(f"server_hostname goes with TLS, and {address} has none: use tls:// or tls=True")
+    if not isinstance(name, str):
+        raise TypeError(f"server_hostname is a name, not {name!r}")
+    if not name:
+        raise ValueError("server_hostname is a name, not an empty one; without it, it is the address's")
+
+
 def check_server(address: Address, tls: ssl.SSLContext | None) -> None:
     """Whether a listener's TLS settings are some, and a server's.
 
@@ -175,9 +193,31 @@ def secured(address: Address, secure: bool = True) -> Address:
     return address.replace(scheme="tls") if secure and address.scheme == "tcp" else address
 
 
+_UNTRUSTED: Final = (18, 19, 20, 21)  # X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT and those after it
+_ADVICE: Final = {
+    "WRONG_VERSION_NUMBER": "no TLS is spoken at the other end",
+    "HTTP_REQUEST": "the peer speaks plain HTTP, no TLS",
+    "NO_SHARED_CIPHER": "a server's settings have a certificate: load_cert_chain()",
+    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust our certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the peer does not trust our certificate, or wanted another name",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer does not trust our certificate",
+}
+
+
+def tls_advice(error: ssl.SSLError) -> str:
+    """What an error of OpenSSL means for who reads it; empty when it says that by itself."""
+    if getattr(error, "verify_code", 0) in _UNTRUSTED:
+        return "to trust it: tls=ssl.create_default_context(cafile=...), with it or its authority's"
+    if "PEM lib" in str(error):
+        return "a certificate and its private key are wanted, both as PEM"
+    return _ADVICE.get(getattr(error, "reason", None) or "", "")
+
+
 def explain_tls(error: ssl.SSLError, doing: str, where: object) -> ssl.SSLError:
     """As `explain`, for what OpenSSL says: its numbers are not the system's, and it tells more than a text."""
     text = getattr(error, "verify_message", "") or error.strerror or str(error)
+    if advice := tls_advice(error):
+        text += f" ({advice})"
     explained = type(error)(error.errno, f"can't {doing} {where}: {text}")
     for name in ("library", "reason", "verify_code", "verify_message"):
         if hasattr(error, name):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .datagram import Datagram, bind_datagram, connect_datagram
     from .listener import Listener, listen
     from .making import transport_for
-    from .pool import Pool
+    from .pool import Pool, PoolStats
     from .resolving import resolve
     from .stream import Stream
     from .tls import TLSTransport
@@ -31,7 +31,10 @@ __getattr__, __dir__ = lazily(
             "listen",
         ),
         "making": ("transport_for",),
-        "pool": ("Pool",),
+        "pool": (
+            "Pool",
+            "PoolStats",
+        ),
         "resolving": ("resolve",),
         "stream": ("Stream",),
         "tls": ("TLSTransport",),
@@ -46,6 +49,7 @@ __all__ = [
     "Datagram",
     "Listener",
     "Pool",
+    "PoolStats",
     "SocketTransport",
     "Stream",
     "TLSTransport",

@@ -11,8 +11,8 @@ from ..errors import BusyError
 __all__ = ["busy", "first", "send_file", "whole_packet"]
 
 
-def busy(what: str) -> BusyError:
-    return BusyError(f"another task is in {what} of the same stream")
+def busy(what: str, where: object) -> BusyError:
+    return BusyError(f"another task {what}: {where}")
 
 
 def first(views: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:

@@ -10,14 +10,16 @@ from ..errors import explain
 from ..guard import seconds
 from ..options import SocketOptions
 from ..sockets import take_over
-from ..tls import client_context
+from ..tls import check_name, client_context
 from ..tls_stream import HANDSHAKE_TIMEOUT
+from .opening import both_ways
 from .race import connected
 from .stream import Stream
 
 __all__ = ["connect"]
 
 
+@both_ways
 async def connect(
     address: str | Address,
     *,
@@ -28,6 +30,11 @@ async def connect(
     local: str | Address | None = None,
 ) -> Stream:
     """A stream to an address; of a host with several, to the first that answers (happy eyeballs, RFC 8305).
+
+    ::
+
+        async with connect("tls://example.org:443", timeout=10) as stream:  # or: stream = await connect(...)
+            await stream.send_all(b"...")
 
     Args:
         address: see `Address`; ``fd://`` is a connected socket to take over.
@@ -50,8 +57,7 @@ async def connect(
     seconds(timeout, "timeout")
     own = None if local is None else Address.parse(local)
     context = client_context(address.secure or bool(tls), tls)
-    if context is None and server_hostname is not None:
-        raise ValueError(f"server_hostname goes with TLS, and {address} has none: use tls:// or tls=True")
+    check_name(address, context, server_hostname)
     try:
         async with asyncio.timeout(timeout):
             if address.scheme == "fd":
@@ -65,7 +71,7 @@ async def connect(
                 except BaseException:
                     sock.close()
                     raise
-            name = server_hostname or address.host or "localhost"
+            name = server_hostname or ("localhost" if address.is_any else address.host)
             limit = HANDSHAKE_TIMEOUT if timeout is None else None
             return await Stream.secured(sock, context, server_hostname=name, remote=remote, timeout=limit)
     except TimeoutError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -27,8 +27,10 @@ from ..datagram_socket import (
     parse_datagram,
 )
 from ..errors import BusyError, ClosedError
+from ..guard import let_go
 from ..options import SocketOptions
 from ..resolving import asks_names
+from .opening import both_ways
 from .resolving import resolve
 from .waiter import Waiter
 
@@ -85,9 +87,12 @@ class Datagram(DatagramSocket):
         self._gauges: set[asyncio.Future[None]] = set()
         self._at_once = 0
 
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True) and not self._loop.is_closed():
-            self._watch.stop()  # the socket warns
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if getattr(self, "_closed", True) or not hasattr(self, "_at_once"):
+            return  # or it could not be made, and the socket is its giver's
+        if not self._loop.is_closed():
+            self._watch.stop()
+        _let_go(self, (self._sock,))
 
     async def receive(self, max_size: int = MAX_SIZE) -> bytes:
         """The next datagram, which may be empty; from whom, `receive_from` says.
@@ -218,7 +223,7 @@ class Datagram(DatagramSocket):
     def _begin(self) -> None:
         self._check_open()
         if self._watch.reading:
-            raise BusyError("another task receives from this socket")
+            raise BusyError(f"another task receives: {self._local}")
         self._watch.reading = True
 
     async def _receive(self, max_size: int) -> Received:
@@ -289,6 +294,7 @@ class Datagram(DatagramSocket):
             _done(writer)
 
 
+@both_ways
 async def bind_datagram(
     address: Address | str, *, options: SocketOptions | None = None, mode: int | None = None
 ) -> Datagram:
@@ -297,6 +303,7 @@ async def bind_datagram(
     return _made(bind_socket(found, options, mode))
 
 
+@both_ways
 async def connect_datagram(
     address: Address | str, *, local: Address | str | None = None, options: SocketOptions | None = None
 ) -> Datagram:

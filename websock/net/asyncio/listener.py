@@ -7,17 +7,20 @@ import collections
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Self
 
 from ..address import Address
 from ..errors import ClosedError, NotOnThisSystem
+from ..guard import let_go, seconds
 from ..options import SocketOptions, asked
 from ..resolving import asks_names
-from ..sockets import listening
+from ..sockets import check_listening, listening
 from ..tls import check_server, secured
 from ..tls_stream import HANDSHAKE_TIMEOUT
 from .accept import Acceptor
+from .opening import both_ways
 from .stream import Stream
 from .transport import can_watch
 
@@ -27,6 +30,7 @@ _HANDSHAKES: Final = 1024  # at once; more wait in the kernel
 _LOGGER: Final = logging.getLogger("websock.net")
 
 
+@both_ways
 async def listen(
     address: str | Address,
     *,
@@ -51,6 +55,7 @@ async def listen(
     """
     address = Address.parse(address)
     check_server(address, tls)
+    seconds(handshake_timeout, "handshake_timeout")
     if not can_watch(asyncio.get_running_loop()):
         raise NotOnThisSystem("streams in Windows' proactor event loop")
     if asks_names(address):
@@ -81,7 +86,7 @@ class Listener:
 
     ::
 
-        async with await listen("tcp://localhost:8080") as listener:
+        async with listen("tcp://localhost:8080") as listener:  # or: listener = await listen(...)
             async for stream in listener:
                 ...
 
@@ -100,17 +105,32 @@ class Listener:
     ) -> None:
         self._sockets = tuple(sockets)
         self._options = asked(options)
+        check_listening(self._sockets)
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         self._loop = asyncio.get_running_loop()
         for sock in self._sockets:
             sock.setblocking(False)
         self._addresses = tuple(secured(Address.of(sock), tls is not None) for sock in self._sockets)
-        self._acceptor = Acceptor(self._loop, self._sockets, self._accepted)
+        accepted = weakref.WeakMethod(self._accepted)  # the loop need not keep a listener that nobody has any more
+
+        def give(sock: socket.socket, peer: Any) -> None:
+            if (method := accepted()) is not None:
+                method(sock, peer)
+
+        self._acceptor = Acceptor(self._loop, self._sockets, give)
         self._ready: collections.deque[Stream] = collections.deque()
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
         self._handshakes: dict[asyncio.Task[None], socket.socket] = {}
         self._closed = False
+
+    def __del__(self, _let_go: Callable[..., None] = let_go) -> None:
+        if not getattr(self, "_closed", True):
+            if not self._loop.is_closed():
+                self._acceptor.pause()  # which may be about to look again for room
+                for sock in self._sockets:
+                    self._loop.remove_reader(sock)
+            _let_go(self, self._sockets)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -124,7 +144,7 @@ class Listener:
 
     def __repr__(self) -> str:
         where = ", ".join(map(str, self._addresses))
-        return f"<Listener {'closed' if self._closed else 'open'} {where}>"
+        return f"<Listener {where}{' closed' if self._closed else ''}>"
 
     async def __aenter__(self) -> Self:
         return self

@@ -29,6 +29,13 @@ class _Closes(Poolable, Protocol):
 S = TypeVar("S", bound=_Closes)
 
 
+async def _connect(address: Address, *, key: Hashable = None) -> Stream:
+    """What opens connections by default: what their user tells them apart by does not matter to it."""
+    from .connecting import connect
+
+    return await connect(address)
+
+
 class Pool(PoolBase[S]):
     """As `websock.net.Pool`, for the tasks of one event loop::
 
@@ -84,13 +91,8 @@ class Pool(PoolBase[S]):
         check: Callable[[Any], bool | Awaitable[bool]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(size=size, total=total, idle=idle, age=age, clock=clock)
-        if connect is None:
-            from .connecting import connect as default
-
-            connect = default
-        self._connect: Callable[..., Awaitable[Any]] = connect
-        self._check: Callable[[S], bool | Awaitable[bool]] | None = check
+        connect = _connect if connect is None else connect
+        super().__init__(size=size, total=total, idle=idle, age=age, connect=connect, check=check, clock=clock)
         self._timer: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -103,7 +105,7 @@ class Pool(PoolBase[S]):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[S]:
         """A connection, for the block; arguments and errors as those of `websock.net.Pool.connection`."""
-        which = (Address.parse(address), key)
+        which = self._asked(address, key, timeout)
         ticket, stream = await self._get(which, timeout)
         failed = True
         try:

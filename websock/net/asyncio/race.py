@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..address import Address
-from ..connecting import bind_own, no_way, with_itself
-from ..errors import AddressError
+from ..connecting import bind_own, check_ends, no_way, with_itself
 from ..options import SocketOptions, asked
 from ..resolving import CONNECTION_ATTEMPT_DELAY, Target, interleave
 from ..sockets import open_socket
@@ -44,8 +43,7 @@ async def connected(
     Raises:
         AddressError, OSError, NotOnThisSystem, ValueError: as `connect`.
     """
-    if address.kind == socket.SOCK_DGRAM:
-        raise AddressError(str(address), "it is for datagrams: there are no connections", 0)
+    check_ends(address, local)
     options = asked(options)
     targets = interleave(await resolve(address, family=family))
     local_targets = [] if local is None else await resolve(local, passive=True)
@@ -121,7 +119,7 @@ class _Race:
         sock = open_socket(target, self._options, where=self._address)
         try:
             sock.setblocking(False)
-            bind_own(sock, self._local, self._address)
+            bind_own(sock, self._local)
         except BaseException:
             sock.close()
             raise

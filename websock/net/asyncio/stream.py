@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import functools
-import io
 import os
 import socket
 import ssl
@@ -20,7 +19,8 @@ from ..channel import GATHER
 from ..errors import ClosedError, NotOnThisSystem, explain
 from ..info import TCPInfo, tcp_info
 from ..options import SocketOptions, packed_linger
-from ..sendfile import regular
+from ..sendfile import check_file, regular
+from ..sockets import check_stream
 from ..stream import IncompleteError
 from ..tls import explain_tls, secured
 from ..unix import Credentials, peer_credentials, receive_fds, send_fds
@@ -52,6 +52,7 @@ class Stream:
 
     Raises:
         NotOnThisSystem: the event loop cannot watch sockets (Windows' proactor).
+        ValueError: it is no connected socket of a stream.
     """
 
     __slots__ = ("__weakref__", "_link", "_local", "_packets", "_recv", "_remote", "_sock", "_transport")
@@ -64,6 +65,8 @@ class Stream:
         loop = asyncio.get_running_loop()
         if not can_watch(loop):
             raise NotOnThisSystem("streams in Windows' proactor event loop")
+        if remote is None:  # it is not we who have made it
+            check_stream(sock)
         sock.setblocking(False)
         self._sock = sock
         self._packets = sock.type == getattr(socket, "SOCK_SEQPACKET", None)
@@ -143,8 +146,7 @@ class Stream:
             transport.abort()
 
     def __repr__(self) -> str:
-        state = "closed" if self._sock.fileno() < 0 else f"fd={self._sock.fileno()}"
-        return f"<Stream {state} {self._where()}>"
+        return f"<Stream {self._where()} {'closed' if self.closed else f'fd={self.fileno()}'}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -198,6 +200,7 @@ class Stream:
         Raises:
             OSError: it is closed.
         """
+        self._check_open()
         return SocketOptions.of(self._sock)
 
     def info(self) -> TCPInfo:
@@ -206,7 +209,12 @@ class Stream:
         Raises:
             OSError: it is closed, or not TCP.
         """
+        self._check_open()
         return tcp_info(self._sock)
+
+    def _check_open(self) -> None:
+        if self._sock.fileno() < 0:
+            raise ClosedError(self._spelled())
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -330,14 +338,17 @@ class Stream:
         return self
 
     async def __anext__(self) -> bytes:
-        """What comes next, until the peer sends no more."""
-        if data := await self.receive():
-            return data
+        """What comes next, until the peer sends no more, or the stream is closed: `closed` tells which."""
+        try:
+            if data := await self.receive():
+                return data
+        except ClosedError:
+            pass
         raise StopAsyncIteration
 
     def _held(self, take: Callable[[_T], _R], argument: _T) -> _R:
         if self._link.waiter.waiting:
-            raise busy("receive")
+            raise busy("receives", self._where())
         return take(argument)
 
     async def _receive(self, call: Callable[[_T], _R], argument: _T) -> _R:
@@ -347,7 +358,7 @@ class Stream:
             if link.error is not None and not link.held:
                 raise self._failed(link.error, "receive from")
             if link.waiter.waiting:
-                raise busy("receive")
+                raise busy("receives", self._where())
             if link.tries:
                 link.tries -= 1
             else:
@@ -429,7 +440,7 @@ class Stream:
         """Wait until what is buffered is little; raise if nothing can be sent any more."""
         link = self._link
         if link.drained is not None:
-            raise busy("send")
+            raise busy("sends", self._where())
         if link.full and link.shut is None:
             link.drained = link.loop.create_future()
             try:
@@ -502,7 +513,7 @@ class Stream:
             raise self._failed(link.error, "send to")
         if link.shut is None:
             if link.drained is not None:
-                raise busy("send")
+                raise busy("sends", self._where())
             link.shut_down(ClosedError(f"our direction of {self._spelled()}"))
             self._transport.write_eof()
 
@@ -514,13 +525,11 @@ class Stream:
         peer would take it for the rest.
 
         Raises:
+            TypeError: no file that is open.
             ValueError: the file is not binary, `offset` or `count` is negative, or the socket has packets.
             ClosedError, OSError, BusyError: as for `send_all`.
         """
-        if offset < 0 or (count is not None and count < 0):
-            raise ValueError(f"offset and count are at least 0, not {offset} and {count}")
-        if self._packets or isinstance(file, io.TextIOBase):
-            raise ValueError("a file in binary mode is sent, and not in packets")
+        check_file(file, offset, count, self._packets)
         await self._drain()
         link, total = self._link, 0
         descriptor = file.fileno() if not link.secure and hasattr(os, "sendfile") and regular(file) else -1
