@@ -123,10 +123,14 @@ class Pool(Model):
         with self._changed:
             self._ending = True
             waiting = [job for job, _ in self._waiting]
-            self._waiting.clear()
+            given = waiting[: self._idle]  # a thread is on its way to each of these
+            while len(self._waiting) > len(given):
+                self._waiting.pop()
             self._changed.notify_all()
-        for job in waiting:
+        for job in waiting[len(given) :]:
             job.refuse()
+        for job in given:
+            job.stop(*how)
         super().stop(*how)
 
     def join(self) -> None:
