@@ -722,3 +722,21 @@ def test_broadcast(bench: Any, server_name: str) -> None:
     silent.drop()
     for one in connections:
         one.kill()
+
+
+@pytest.mark.parametrize("name", ["asyncio", "sync"])
+def test_a_server_that_ends_the_tls_handshake(bench: Any, name: str) -> None:
+    """It is told as what the network does: the blocking client once raised EOFError."""
+    where = bench.where("tls")
+    with where.listen() as listener:
+
+        def hang_up() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(4096)
+                sock.shutdown(socket.SHUT_WR)
+
+        hanging = Background(hang_up)
+        with pytest.raises(OSError):
+            bench.connect(name, where)
+        hanging.result()

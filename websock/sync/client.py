@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl as ssl_module
@@ -106,7 +107,10 @@ def connect(
     try:
         wire = Wire(stream, deadline)
         if context is not None:
-            wire.secure(TLS(context, server_side=False, server_hostname=server_hostname or address.host))
+            try:
+                wire.secure(TLS(context, server_side=False, server_hostname=server_hostname or address.host))
+            except EOFError:
+                raise ConnectionResetError(errno.ECONNRESET, f"{uri} ended the TLS handshake") from None
         try:
             wire.drive(handshake, lambda: handshake.done)
         except EOFError:
