@@ -35,8 +35,8 @@ from turns import HERE, ROOT, Process, Trouble
 MODELS = {"asyncio": 10_000, "uvloop": 10_000, "thread": 2_000}
 """Models of this file, with the connections that they get unless told otherwise: a thread for each costs more."""
 
-SERVING = ("pool", "process", "prefork")
-"""Models of `websock.serving`, where that is built."""
+SERVING = {"pool": 500, "processes": 100, "prefork": 10_000}
+"""Models of `websock.serving`; "prefork" is two workers with an event loop each."""
 
 SPARE = 200  # descriptors that a process needs for other things
 START = 20.0  # seconds for a server to print its port
@@ -86,6 +86,12 @@ def echo(connection: Any) -> None:
         connection.send(message)
 
 
+async def echo_in_tasks(connection: Any) -> None:
+    """As `echo`."""
+    async for message in connection:
+        await connection.send(message)
+
+
 def serve(model: str) -> None:
     """This process as a server; does not return."""
     logging.disable()  # ends without Close are what this is about
@@ -95,14 +101,22 @@ def serve(model: str) -> None:
     elif model in MODELS:
         run(serve_tasks(), model == "uvloop")
     else:
-        raise SystemExit(f"{model}: give its command with --server")
+        from websock import serving
+
+        def ready(sockets: Sequence[Any]) -> None:
+            announce(sockets[0].getsockname()[1])
+
+        how: dict[str, Any] = {"model": model}
+        if model == "pool":
+            how["model"] = serving.Pool(threads=500)
+        elif model == "prefork":
+            how = {"workers": 2}
+        handler = echo_in_tasks if model == "prefork" else echo
+        serving.run(handler, HOST, 0, backlog=4096, on_ready=ready, **how)
 
 
 def command_of(model: str) -> list[str]:
     """How to start a server of this model."""
-    if model in SERVING:
-        how = {"prefork": ["--workers", "2"]}.get(model, ["--model", model])
-        return [sys.executable, "-m", "websock", "serve", "soak:echo", "--host", HOST, "--port", "0", *how]
     return [sys.executable, str(HERE / "soak.py"), "--serve", model]
 
 
@@ -246,13 +260,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--connections", type=int, metavar="N", help="default: as the model can")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--json", metavar="FILE", help="write what was counted")
-    parser.add_argument("--serve", choices=list(MODELS), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=[*MODELS, *SERVING], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
         serve(options.serve)
     if (options.connections is not None and options.connections < 1) or options.minutes <= 0:
         parser.error("--connections and --minutes must be more than nothing")
-    connections = options.connections or MODELS.get(options.model, 2_000)
+    connections = options.connections or {**MODELS, **SERVING}[options.model]
     command = options.server.split() if options.server else command_of(options.model)
     try:
         found = soak(

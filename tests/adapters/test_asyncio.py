@@ -678,7 +678,7 @@ def test_pings_without_answer_are_bounded_in_time() -> None:
 
 def test_time_that_runs_out_in_the_tls_handshake_ends_the_connection() -> None:
     """The TLS handshake ends just after the time did: nobody would ever end this connection."""
-    from websock.asyncio.server import _Opening
+    from websock.asyncio.opening import Opening
 
     class Transport(asyncio.Transport):
         aborted = False
@@ -688,7 +688,7 @@ def test_time_that_runs_out_in_the_tls_handshake_ends_the_connection() -> None:
 
     async def main() -> None:
         async with serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0) as server:
-            opening = _Opening(server, asyncio.get_running_loop(), Ticket(None))
+            opening = Opening(server, asyncio.get_running_loop(), Ticket(None))
             opening.timeout()
             transport = Transport()
             opening.connection_made(transport)

@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import random
 import socket
 import ssl as ssl_module
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Unpack, cast
+from typing import Any, Final, Unpack, cast
 
 from ..core import draining
 from ..core.draining import Drained, Plan, outcome_of
-from ..core.endpoint import default_logger, log_outcome
-from ..core.forwarding import Networks, ProxyHeader
+from ..core.endpoint import default_logger
+from ..core.forwarding import Networks
 from ..core.gate import Ticket
-from ..core.handshake import ServerHandshake, refusal_bytes
+from ..core.handshake import refusal_bytes
 from ..core.limits import Limits
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
-from ..core.protocol import LINGER_TIME, State
-from ..core.service import HandlerRun, Service, check_kind
-from ..core.slow import DEFAULT, SlowConsumers, SlowPolicy, checked_policy
+from ..core.protocol import State
+from ..core.service import Service, check_kind
+from ..core.slow import SlowConsumers, SlowPolicy, checked_policy
 from ..exceptions import (
-    CloseCause,
     InvalidHandshake,
-    InvalidMessage,
     InvalidState,
-    LimitExceeded,
-    RequestTimeout,
-    ServerClosing,
 )
 from ..http11 import Request, Response
 from ..net import memory
 from ..net.address import Address
-from ..net.channel import can_be_read, channel_for
 from ..net.errors import ClosedError
 from ..net.listener import Listener
 from ..net.options import SocketOptions
 from ..net.sockets import BACK_OFF, listening, no_delay
-from ..net.tls import TLS
 from ..spec import CloseCode
 from ..typing import LoggerLike
 from ..version import SERVER
 from .connection import Connection, broadcast
 from .models import Model, Threads
-from .opening import Wire
+from .session import Session
 from .turning_away import TurningAway
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
+
+HALF_OPEN: Final = 192  # a thread that waits takes about 24 KiB
 
 
 class ServerConnection(Connection):
@@ -127,7 +120,7 @@ def serve(
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
         hosts: the names by which the server may be asked, such as ``["example.com"]``; default: any. See `Options`.
-        limits: see `Limits`; None for its defaults.
+        limits: see `Limits`; None for its defaults, with 192 half-open handshakes, since each has a thread here.
         trusted_proxies: networks, as text or of ``ipaddress``, of proxies whose Forwarded (RFC 7239) or
             X-Forwarded-For headers are believed; ``"unix"`` for peers on a Unix socket. ``remote_address`` is the
             client's then. X-Forwarded-Host is never looked at: a proxy has to hand the Host header on.
@@ -161,7 +154,7 @@ def serve(
         select_subprotocol=select_subprotocol,
         server_header=server_header,
         slow_consumers=checked_policy(slow_consumers),
-        limits=Limits() if limits is None else limits,
+        limits=Limits(half_open=HALF_OPEN) if limits is None else limits,
         trusted_proxies=None if trusted_proxies is None else Networks(trusted_proxies),
         proxy_protocol=proxy_protocol,
     )
@@ -191,6 +184,16 @@ _KEYWORDS = tuple(serve.__annotations__)
 def unix_serve(handler: Handler, path: str | os.PathLike[str], **options: Any) -> Server:
     """Serve on a Unix socket: as `serve`. A dead server's file is replaced, ours removed at the end."""
     return serve(handler, sock=listening(Address("unix", path=os.fspath(path)))[0], **options)
+
+
+class _Host:
+    """What a model sees of the server."""
+
+    def __init__(self, listener: Listener | memory.MemoryListener, logger: LoggerLike) -> None:
+        self.logger = logger
+        self.watch = listener.watch
+        self.unwatch = listener.unwatch
+        self.forget = listener.forget
 
 
 class Server:
@@ -249,7 +252,7 @@ class Server:
     @property
     def connections(self) -> set[ServerConnection]:
         """The connections that are open now, in this process."""
-        sessions = cast("list[_Session]", self.model.jobs())
+        sessions = cast("list[Session]", self.model.jobs())
         return {one.connection for one in sessions if one.connection is not None and one.connection.state is State.OPEN}
 
     def fileno(self) -> int:
@@ -292,7 +295,7 @@ class Server:
         if isinstance(ticket, InvalidHandshake):
             self._turn_away(sock, ticket)
             return
-        session = _Session(self, sock, ticket)
+        session = Session(self, sock, ticket)
         try:
             self.model.start(session)
         except (OSError, RuntimeError) as error:  # the system has no room for one more thread or process
@@ -384,7 +387,7 @@ class Server:
             raise InvalidState("the server is closing already")
         self.logger.info("server draining")
         jobs = self.model.jobs()
-        sessions = [job for job in jobs if isinstance(job, _Session)]
+        sessions = [job for job in jobs if isinstance(job, Session)]
         opening = {session for session in sessions if not session.opened}
         elsewhere = max(0, self.model.count() - len(jobs))
         self.model.stop(True, code, reason, refuse, plan.patience, spread)
@@ -416,262 +419,3 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
         self.shutdown()
-
-
-class _Told(NamedTuple):
-    """How a session is to end."""
-
-    close_connections: bool
-    code: int
-    reason: str
-    refuse: bool
-    patience: float | None  # None: at once
-    leave_at: float
-
-
-class _Host:
-    """What a model sees of the server."""
-
-    def __init__(self, listener: Listener | memory.MemoryListener, logger: LoggerLike) -> None:
-        self.logger = logger
-        self.watch = listener.watch
-        self.unwatch = listener.unwatch
-        self.forget = listener.forget
-
-
-class _Session:
-    """One connection from its acceptance to its end: a `Job`, wherever the model runs it."""
-
-    def __init__(self, server: Server, sock: socket.socket, ticket: Ticket) -> None:
-        timeout = server.service.options.open_timeout
-        self._server = server
-        self._stream = channel_for(sock)
-        self._ticket = ticket
-        ticket.give_up = self.give_up
-        ticket.waits_for_us = functools.partial(can_be_read, sock)
-        self._given_up: InvalidHandshake | None = None
-        self._peer = ticket.address
-        self._wire = Wire(self._stream, None if timeout is None else time.monotonic() + timeout)
-        self._lock = threading.Lock()  # guards the moment in which the opening handshake is answered
-        self.opened = False  # it was answered with 101
-        self._told: _Told | None = None  # what `stop` was told
-        self._leaving = False
-        self.connection: ServerConnection | None = None
-
-    def __str__(self) -> str:
-        return str(self._peer)
-
-    def give_up(self, failure: InvalidHandshake) -> None:
-        """A newer connection needs the place of this half-open one. Does not wait."""
-        self._given_up = failure
-        self._stream.shutdown_read()  # the answer is `failure`, if there is a request to answer
-
-    # What a model calls: see `Job`.
-
-    def stop(
-        self,
-        close_connections: bool = True,
-        code: int = CloseCode.GOING_AWAY,
-        reason: str = "",
-        refuse: bool = True,
-        patience: float | None = None,
-        spread: float = 0.0,
-    ) -> None:
-        """The server stops: start closing, or end the opening handshake. Does not wait.
-
-        With `patience` the connection is closed when its handler has nothing under way, after so many seconds in any
-        case, and not before a moment at random within `spread` seconds: for that `step` has to be called.
-        """
-        with self._lock:
-            leave_at = time.monotonic() + random.uniform(0, spread)  # noqa: S311 - no secret
-            self._told = _Told(close_connections, code, reason, refuse, patience, leave_at)
-            if not self.opened:
-                if refuse:
-                    self._stream.shutdown_read()  # the answer is 503
-                return
-        if self._is_open:
-            self._close_as_told(self.connection)  # else `run` does
-
-    @property
-    def _is_open(self) -> bool:
-        return self.connection is not None and self.connection.state is not State.CONNECTING
-
-    def _close_as_told(self, connection: ServerConnection | None) -> None:
-        told = self._told
-        if connection is None or told is None or not told.close_connections:
-            return
-        if told.patience is None:
-            connection._start_close(told.code, told.reason, CloseCause.DRAINED)
-        else:
-            self.step()
-
-    def step(self) -> None:
-        """While the server drains: close the connection as soon as it is time, and it is idle."""
-        connection, told = self.connection, self._told
-        if connection is None or told is None or told.patience is None or connection.state is not State.OPEN:
-            return
-        if not self._leaving and time.monotonic() >= told.leave_at:
-            self._leaving = True
-            connection._leave(told.code, told.reason, told.patience)
-        connection._leave_if_idle()
-
-    @property
-    def over(self) -> bool:
-        """Whether there is no open connection any more."""
-        return self.connection is None or not self.opened or self.connection._shut
-
-    def cut(self) -> None:
-        """End the connection now, without a Close."""
-        if self._is_open and self.connection is not None:
-            self.connection._cut()
-
-    def wait(self) -> None:
-        """After `stop`: the closing handshake, which a busy handler would not get done."""
-        connection, told = self.connection, self._told
-        if told is None or not told.close_connections or connection is None or not self._is_open:
-            return
-        while told.patience is not None and not connection.wait_closed(draining.STEP):
-            self.step()
-        connection.wait_closed()
-
-    def abort(self) -> None:
-        """End the connection at once: whoever waits for it is told that it is lost."""
-        self._stream.shutdown()
-
-    def refuse(self) -> None:
-        """There is no room for it: 503."""
-        server = self._server
-        server._turn_away(self._stream.sock, LimitExceeded("no room", 503, server.service.limits.retry_after))
-        self.ended()
-
-    def forget(self) -> None:
-        """It runs in another process: there it is looked after until it is open, too."""
-        self._stream.close()
-        with self._server._gate_lock:
-            self._server._gate.handed_over(self._ticket)
-
-    def ended(self) -> None:
-        """It is over, wherever it ran: its place is free."""
-        server = self._server
-        with server._gate_lock:
-            self._ticket.forget()
-            server._gate.leave(self._ticket)
-
-    def drop(self) -> None:
-        """Nobody can run it."""
-        self._stream.close()
-        self.ended()
-
-    def run(self) -> None:
-        """The whole life of the connection."""
-        server = self._server
-        connection = None
-        try:
-            connection = self._open()
-        finally:
-            if connection is None:
-                self._stream.close()
-        if connection is None:
-            return
-        if self._told is not None:
-            self._close_as_told(connection)
-        elif server._closing:
-            connection._start_close(*server._farewell, CloseCause.DRAINED)
-        with HandlerRun(connection.logger) as run:
-            server.service.handler(connection)
-        connection._start_close(run.code, "", run.why)
-        connection.wait_closed()
-
-    def _open(self) -> ServerConnection | None:
-        """The opening handshake; None when it did not lead to a connection."""
-        server, wire = self._server, self._wire
-        handshake = server.service.handshake()
-        try:
-            if server.service.proxy_protocol and not self._proxied():
-                return None
-            if server.ssl is not None:
-                wire.secure(TLS(server.ssl, server_side=True))
-            wire.drive(handshake, lambda: handshake.done or handshake.request is not None)
-            if handshake.request is not None and not handshake.done:
-                with server._gate_lock:
-                    failure = self._given_up  # a moment ago
-                    if failure is None:
-                        failure = server._gate.opened(self._ticket, handshake.request, time.monotonic())
-                self._peer = self._ticket.address
-                if failure is not None:
-                    handshake.fail(failure)
-                else:
-                    self._answer(handshake, handshake.request)
-        except TimeoutError:
-            if not wire.heard:
-                log_outcome(server.logger, None, RequestTimeout("no request in time"), self._peer)
-                return None
-            handshake.fail(RequestTimeout(f"no complete handshake within {server.service.options.open_timeout} s"))
-        except (OSError, EOFError) as error:
-            stopped = self._told.refuse if self._told is not None else server._closing and server._refusing
-            if self._given_up is not None and wire.heard and (server.ssl is None or wire.tls is not None):
-                handshake.fail(self._given_up)
-            elif stopped:
-                handshake.fail(ServerClosing("the server is closing"))
-            else:
-                log_outcome(server.logger, None, self._given_up or error, self._peer)
-                return None
-        if handshake.protocol is None:
-            with server._gate_lock:
-                server._gate.answered(self._ticket)
-        with self._lock:
-            self.opened = handshake.protocol is not None
-        log_outcome(server.logger, handshake.response, handshake.failure, self._peer)
-        try:
-            wire.send(handshake.outgoing())
-            if handshake.protocol is None:
-                wire.drain(LINGER_TIME)
-        except OSError:
-            return None  # the answer had nobody to go to
-        connection = self.connection
-        if handshake.protocol is None or connection is None:
-            return None
-        connection._tls = wire.tls
-        connection.open(handshake.protocol, handshake.leftover)
-        return connection
-
-    def _proxied(self) -> bool:
-        """Read the PROXY header; False when the connection is not wanted.
-
-        Raises:
-            OSError, EOFError: as `Wire.drive`.
-        """
-        server, header = self._server, ProxyHeader()
-        try:
-            self._wire.read_header(header)
-        except InvalidMessage as failure:
-            with server._gate_lock:
-                server._gate.broken_header(self._ticket, failure, time.monotonic())
-            log_outcome(server.logger, None, failure, self._peer)
-            return False
-        with server._gate_lock:
-            failed = server._gate.proxied(self._ticket, header, time.monotonic())
-        self._peer = self._ticket.address
-        if failed is not None:
-            log_outcome(server.logger, None, failed, self._peer)
-        return failed is None
-
-    def _answer(self, handshake: ServerHandshake, request: Request) -> None:
-        server = self._server
-        connection = self.connection = server.create_connection(server.logger, self._stream, self._wire.tls)
-        connection.server = server
-        connection._ticket = self._ticket
-        if self._ticket.proxy_address is not None:
-            connection.remote_address = self._ticket.address
-        connection.proxy_address = self._ticket.proxy_address
-        connection.forwarded_proto = self._ticket.forwarded_proto
-        connection.request = request
-        if server.service.slow_consumers is not DEFAULT:
-            connection.slow_consumers = server.service.slow_consumers
-        steps = server.service.answer(handshake, connection)
-        try:
-            value = next(steps)
-            while True:
-                value = steps.send(value)
-        except StopIteration:
-            pass
