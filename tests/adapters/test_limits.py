@@ -280,7 +280,7 @@ def test_rates(
         assert raw.ask().startswith(b"HTTP/1.1 101 ")
         raw.send_bytes(b"".join(frame(*one) for one in frames))
         assert closed_with(raw) == (1008, reason)
-    until(lambda: [line for line in warnings(logs) if reason in line])
+    until(lambda: [one for one in logs.loud() if reason in logs.text(one)])
     other.send("x")
     assert other.recv() == "x"
 
