@@ -58,9 +58,8 @@ chat: $(VENV)/run
 # Once over the native twins, where they could be built; then what has twins once more over the Python ones.
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
-	WEBSOCK_PURE=1 $(BIN)/python -m pytest -q tests/core tests/adapters tests/floods tests/fuzz \
-		tests/net/test_asyncio_streams.py tests/net/test_transport.py \
-		tests/testing tests/simulation
+	WEBSOCK_PURE=1 WEBSOCK_SEEDS=200 $(BIN)/python -m pytest -q -k "not uvloop" tests/core tests/adapters tests/fuzz \
+		tests/net/test_asyncio_streams.py tests/net/test_transport.py tests/testing tests/simulation
 
 # The native twins under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, then a fuzz run over many examples.
 SANITIZED := build/sanitized
