@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import websock
 from websock.core.counting import CountedLog
 from websock.core.forwarding import Networks, ProxyHeader
-from websock.core.gate import Gate, Ticket
+from websock.core.gate import YOUNG, Gate, Ticket
 from websock.core.handshake import ServerHandshake, refusal_bytes
 from websock.core.limits import SAVED, Bucket, Limits, Meter
 from websock.core.protocol import Protocol, State
@@ -274,15 +274,15 @@ def test_the_oldest_half_open_one_is_given_up() -> None:
     one = gate(half_open=3)
     gone: list[str] = []
     tickets = []
-    for name in "abcd":
-        ticket = entered(one, A)
+    for second, name in enumerate("abcd"):
+        ticket = entered(one, A, float(second))
         ticket.give_up = lambda failure, name=name: gone.append(f"{name} {failure.status}")  # type: ignore[misc]
         tickets.append(ticket)
     assert gone == ["a 503"] and len(one) == 3
     assert one.opened(tickets[1], asked(), 0.0) is None  # it has made it
-    entered(one, A)
+    entered(one, A, 9.0)
     assert gone == ["a 503"]
-    entered(one, A)
+    entered(one, A, 9.0)
     assert gone == ["a 503", "c 503"] and len(one) == 3
     one.answered(tickets[3])
     one.leave(tickets[0])
@@ -293,13 +293,34 @@ def test_the_oldest_half_open_one_is_given_up() -> None:
     assert len(many) == 2000
 
 
+def test_clients_that_come_all_at_once_wait_and_are_not_given_up() -> None:
+    one = gate(half_open=3)
+    told: list[str] = []
+    one.on_room = lambda: told.append("room")
+    tickets = [entered(one, A, 10.0 + number / 10) for number in range(3)]
+    for ticket in tickets:
+        ticket.give_up = lambda failure: told.append("given up")
+    assert one.wait(10.2) == pytest.approx(YOUNG - 0.2)
+    late = entered(one, A, 10.2)  # who was accepted all the same comes in
+    assert told == [] and len(one) == 4
+    assert one.opened(late, asked(), 10.3) is None
+    assert told == []
+    assert one.opened(tickets[1], asked(), 10.3) is None
+    assert told == ["room"] and one.wait(10.3) == 0.0
+    entered(one, A, 10.3)
+    assert one.wait(10.0 + YOUNG) == 0.0
+    entered(one, A, 10.0 + YOUNG)
+    assert told == ["room", "given up"]
+    assert gate(half_open=None).wait(0.0) == 0.0
+
+
 def test_who_waits_for_us_is_passed_over() -> None:
     one = gate(half_open=20)
     gone: list[int] = []
     waiting = set(range(5))
 
     def enter(number: int) -> None:
-        ticket = entered(one, A)
+        ticket = entered(one, A, float(number))
         ticket.give_up = lambda failure: gone.append(number)
         ticket.waits_for_us = lambda: number in waiting
 

@@ -254,6 +254,8 @@ class Server:
         self._connecting: set[asyncio.Task[None]] = set()  # those that have no transport yet
         self._openings: dict[Opening, None] = {}  # in their order, so that a simulation is repeated exactly
         self._deadlines: collections.OrderedDict[Opening, float] = collections.OrderedDict()  # all have as much time
+        self._held: asyncio.TimerHandle | None = None  # accepting waits for half-open connections
+        self._gate.on_room = self._accept_on
         self._sweep: asyncio.TimerHandle | None = None  # at the first of them
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}  # by the task of the handler, or of a hook
         self._untended: dict[ServerConnection, None] = {}  # those whose handler has ended, or that need none
@@ -282,6 +284,10 @@ class Server:
             plain = self._ssl is None and not self.service.proxy_protocol
             self._away.turn_away(sock, refusal_bytes(ticket) if plain else b"")
             return
+        if wait := self._gate.wait(self._loop.time()):
+            self._acceptor.pause()
+            if self._held is None:
+                self._held = self._loop.call_later(wait, self._accept_on)
         opening = Opening(self, self._loop, ticket)
         ticket.waits_for_us = functools.partial(can_be_read, sock)
         if can_watch(self._loop):
@@ -294,6 +300,14 @@ class Server:
             task = self._loop.create_task(self._connect(opening, sock))
             self._connecting.add(task)
             task.add_done_callback(functools.partial(self._connecting_ended, sock))
+
+    def _accept_on(self) -> None:
+        """There is room for half-open connections again, or one of them has had its time."""
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+            if self._serving:
+                self._acceptor.start()
 
     def _connecting_ended(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._connecting.discard(task)
@@ -470,6 +484,7 @@ class Server:
 
     async def _stop_accepting(self) -> None:
         self._serving = False
+        self._accept_on()
         await self._acceptor.stop()
         self._away.close()
         tasks = list(self._connecting)

@@ -22,6 +22,7 @@ from .protocol import Protocol
 __all__ = ["TURNED_AWAY_AT_ONCE", "TURNED_AWAY_TIME", "Gate", "Ticket"]
 
 TURNED_AWAY_AT_ONCE = 64  # refused connections, and half-open ones given up, that are lingered on at a time
+YOUNG = 1.0  # seconds in which a half-open one is not given up: all clients may come at once, and rightly so
 STRETCHED = 4  # times half_open: so many there can be when what they sent waits for us
 LOOKED_AT = 8  # half-open ones that are looked at for one that is given up
 TURNED_AWAY_TIME = 1.0  # seconds for reading an answer that refuses
@@ -38,10 +39,11 @@ class Ticket:
         waits_for_us: tells whether it has sent what we have not read yet.
     """
 
-    __slots__ = ("address", "forwarded_proto", "give_up", "key", "open", "proxy_address", "waits_for_us")
+    __slots__ = ("address", "forwarded_proto", "give_up", "key", "open", "proxy_address", "since", "waits_for_us")
 
-    def __init__(self, address: Any) -> None:
+    def __init__(self, address: Any, since: float = 0.0) -> None:
         self.address = address
+        self.since = since  # when it was accepted
         self.proxy_address: Any = None
         self.forwarded_proto: str | None = None
         self.give_up: Callable[[LimitExceeded], object] = _nothing
@@ -56,6 +58,10 @@ class Ticket:
 
 def _nothing(failure: LimitExceeded) -> None:
     """Stands for `give_up` until there is something to give up."""
+
+
+def _nobody_waits() -> None:
+    """Stands for `Gate.on_room`."""
 
 
 def _never() -> bool:
@@ -74,6 +80,7 @@ class Gate:
 
     Attributes:
         log: those lines.
+        on_room: called when the half-open ones are fewer than the limit again.
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class Gate:
         self._proxy_protocol = proxy_protocol
         self._rate = None if limits.handshakes_per_second is None else Bucket(limits.handshakes_per_second)
         self._half_open: dict[Ticket, None] = {}  # the oldest first
+        self.on_room: Callable[[], object] = _nobody_waits
         self._open = 0
         self._clients: dict[object, int] = {}
 
@@ -101,13 +109,29 @@ class Gate:
             return self._refused(self._failure("too many connections", 503), address, now)
         if self._rate is not None and not self._rate.take(1, now):
             return self._refused(self._failure("too many handshakes per second", 429), address, now)
-        ticket = Ticket(address)
+        ticket = Ticket(address, now)
         if limits.per_client is not None and not self._is_proxy(address) and not self._counted(ticket):
             return self._refused(self._too_many(), address, now)
-        if limits.half_open is not None and len(self._half_open) >= limits.half_open:
+        if limits.half_open is not None and len(self._half_open) >= limits.half_open and not self.wait(now):
             self._make_room(limits.half_open, now)
         self._half_open[ticket] = None
         return ticket
+
+    def wait(self, now: float) -> float:
+        """Seconds for which nothing more should be accepted: there are enough half-open ones, and all are young.
+
+        Who comes meanwhile waits in the kernel. `on_room` is called when there is room earlier.
+        """
+        limit = self.limits.half_open
+        if limit is None or len(self._half_open) < limit:
+            return 0.0
+        return max(0.0, next(iter(self._half_open)).since + YOUNG - now)
+
+    def _no_more_half_open(self, ticket: Ticket) -> None:
+        before = len(self._half_open)
+        self._half_open.pop(ticket, None)
+        if before == self.limits.half_open and len(self._half_open) < before:
+            self.on_room()
 
     def _make_room(self, limit: int, now: float) -> None:
         """Give up the oldest half-open one. When it waits for us and not we for it, the next one; see `Limits`."""
@@ -145,7 +169,7 @@ class Gate:
     def opened(self, ticket: Ticket, request: Request, now: float) -> InvalidHandshake | None:
         """The request is complete: why it is refused, or None."""
         limits, trusted = self.limits, self._trusted
-        self._half_open.pop(ticket, None)
+        self._no_more_half_open(ticket)
         if trusted is not None and ticket.address in trusted:
             try:
                 client = client_of(request.headers, trusted)
@@ -166,14 +190,14 @@ class Gate:
     def handed_over(self, ticket: Ticket) -> None:
         """Another process has it: here it counts as open."""
         ticket.forget()
-        self._half_open.pop(ticket, None)
+        self._no_more_half_open(ticket)
         if not ticket.open:
             ticket.open = True
             self._open += 1
 
     def answered(self, ticket: Ticket) -> None:
         """It will not be open, and is not half-open any more: it was refused, and reads its answer."""
-        self._half_open.pop(ticket, None)
+        self._no_more_half_open(ticket)
         if ticket.open:
             ticket.open = False
             self._open -= 1

@@ -42,6 +42,7 @@ from .turning_away import TurningAway
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
 
+ROOM_STEP: Final = 0.01  # seconds between two looks for room
 HALF_OPEN: Final = 192  # a thread that waits takes about 24 KiB
 
 
@@ -282,12 +283,22 @@ class Server:
             self._stopped.clear()
         try:
             while True:
+                self._wait_for_room()
                 self._begin(*self._listener.accept_socket())
         except ClosedError:
             pass
         finally:
             self._acceptor = None
             self._stopped.set()
+
+    def _wait_for_room(self) -> None:
+        """While there are enough half-open connections, who comes waits in the kernel."""
+        while not self._closing:
+            with self._gate_lock:
+                wait = self._gate.wait(time.monotonic())
+            if not wait:
+                return
+            time.sleep(min(wait, ROOM_STEP))
 
     def _begin(self, sock: Any, address: Any) -> None:
         with self._gate_lock:
