@@ -22,7 +22,7 @@ from .protocol import Protocol
 __all__ = ["TURNED_AWAY_AT_ONCE", "TURNED_AWAY_TIME", "Gate", "Ticket"]
 
 TURNED_AWAY_AT_ONCE = 64  # refused connections, and half-open ones given up, that are lingered on at a time
-YOUNG = 1.0  # seconds in which a half-open one is not given up: all clients may come at once, and rightly so
+YOUNG = 0.5  # seconds in which a half-open one is not given up: all clients may come at once, and rightly so
 STRETCHED = 4  # times half_open: so many there can be when what they sent waits for us
 LOOKED_AT = 8  # half-open ones that are looked at for one that is given up
 TURNED_AWAY_TIME = 1.0  # seconds for reading an answer that refuses

@@ -43,7 +43,7 @@ from .turning_away import TurningAway
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
 
 ROOM_STEP: Final = 0.01  # seconds between two looks for room
-HALF_OPEN: Final = 192  # a thread that waits takes about 24 KiB
+HALF_OPEN: Final = 160  # a thread that waits takes about 24 KiB
 
 
 class ServerConnection(Connection):
@@ -121,7 +121,7 @@ def serve(
         ssl: TLS settings; without them the server speaks plain ``ws://``.
         origins: who may connect from a browser; default: pages of the same host. See `Options`.
         hosts: the names by which the server may be asked, such as ``["example.com"]``; default: any. See `Options`.
-        limits: see `Limits`; None for its defaults, with 192 half-open handshakes, since each has a thread here.
+        limits: see `Limits`; None for its defaults, with 160 half-open handshakes, since each has a thread here.
         trusted_proxies: networks, as text or of ``ipaddress``, of proxies whose Forwarded (RFC 7239) or
             X-Forwarded-For headers are believed; ``"unix"`` for peers on a Unix socket. ``remote_address`` is the
             client's then. X-Forwarded-Host is never looked at: a proxy has to hand the Host header on.
