@@ -329,7 +329,7 @@ def test_messages_behind_the_request_hold_the_peer_too(loop: str, compressed: bo
             await over.wait()
 
         one = frame(BINARY, bomb(MIB), rsv=RSV1) if compressed else frame(BINARY, bytes(60_000))
-        async with websock.asyncio.serve(handler, "127.0.0.1", 0) as server:
+        async with websock.asyncio.serve(handler, "127.0.0.1", 0, close_timeout=0.5) as server:
             _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             head = REQUEST.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
             writer.write(head + frame(BINARY, b"x") * 20 * (not compressed) + one * 8)
