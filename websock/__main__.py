@@ -77,7 +77,7 @@ exit status:
 
 examples:
   websock serve chat:handler --host '' --port 8000 --workers 4
-  websock serve chat:handler --unix /run/chat.sock --pid-file /run/chat.pid && websock reload /run/chat.pid
+  websock serve chat:handler --unix /run/chat.sock --pid-file /run/chat.pid   (and then: websock reload /run/chat.pid)
   websock serve chat:handler --certfile chain.pem --keyfile key.pem --origin https://chat.example
 """
 _RELOAD = """\

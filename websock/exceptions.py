@@ -100,20 +100,34 @@ class CloseCause(enum.Enum):
 
     Where two fit, the one that came first counts, but for a closing handshake that we began and that did not come to
     its end: then it is what ended that.
+
+    Attributes:
+        PEER_CLOSED: its Close came first (RFC 6455 section 7.1.2), whatever the code.
+        WE_CLOSED: ``close()``, ``fail()``, or the program aborted the transport.
+        PEER_SILENT: keepalive: no octet came after a ping that had left.
+        WRITE_STUCK: keepalive: nor did the system take any of the octets that wait; this wins.
+        PEER_BROKE_RULE: of RFC 6455 or of an extension: 1002, 1007.
+        CLOSE_TIMEOUT: the peer did not answer our Close within ``close_timeout``.
+        CONNECTION_LOST: reset, or another error of the system or of TLS: ``os_error``.
+        ENDED_WITHOUT_CLOSE: the peer ended the TCP or TLS stream.
+        HANDLER_FAILED: handler, callback, an iterable that was being sent, an extension: 1011.
+        OVER_LIMIT: the peer went over one of our limits: 1008, 1009.
+        SLOW_CONSUMER: the peer did not take what was broadcast: 1013.
+        DRAINED: our server stops: 1001, 1012.
     """
 
-    PEER_CLOSED = "closed by the peer"  # its Close came first (RFC 6455 section 7.1.2), whatever the code
-    WE_CLOSED = "closed by us"  # ``close()``, ``fail()``, or the program aborted the transport
-    PEER_SILENT = "peer silent"  # keepalive: no octet came after a ping that had left
-    WRITE_STUCK = "network write stuck"  # keepalive: nor did the system take any of the octets that wait; this wins
-    PEER_BROKE_RULE = "the peer broke a rule"  # of RFC 6455 or of an extension: 1002, 1007
-    CLOSE_TIMEOUT = "no answer to our close"  # within ``close_timeout``
-    CONNECTION_LOST = "connection lost"  # reset, or another error of the system or of TLS: ``os_error``
-    ENDED_WITHOUT_CLOSE = "ended without a close frame"  # the peer ended the TCP or TLS stream
-    HANDLER_FAILED = "our program failed"  # handler, callback, an iterable that was being sent, an extension: 1011
-    OVER_LIMIT = "over a limit of ours"  # 1008, 1009
-    SLOW_CONSUMER = "the peer took too long to read"  # 1013
-    DRAINED = "our server stops"  # 1001, 1012
+    PEER_CLOSED = "closed by the peer"
+    WE_CLOSED = "closed by us"
+    PEER_SILENT = "peer silent"
+    WRITE_STUCK = "network write stuck"
+    PEER_BROKE_RULE = "the peer broke a rule"
+    CLOSE_TIMEOUT = "no answer to our close"
+    CONNECTION_LOST = "connection lost"
+    ENDED_WITHOUT_CLOSE = "ended without a close frame"
+    HANDLER_FAILED = "our program failed"
+    OVER_LIMIT = "over a limit of ours"
+    SLOW_CONSUMER = "the peer took too long to read"
+    DRAINED = "our server stops"
 
 
 class ConnectionClosed(WebSocketException):

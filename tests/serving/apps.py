@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -30,6 +31,11 @@ def plain(ws: Any) -> None:
 async def tasks(ws: Any) -> None:
     async for message in ws:
         await ws.send(_answer(message))
+
+
+async def stubborn(ws: Any) -> None:
+    """It looks at its connection no more."""
+    await asyncio.sleep(600)
 
 
 def generator(ws: Any) -> Any:

@@ -93,6 +93,29 @@ def test_sigquit_does_not_wait(served: Serve, form: tuple[str, ...]) -> None:
         ended(ws)
 
 
+def test_a_handler_that_does_not_end_is_not_told_to_be_a_connection(served: Serve) -> None:
+    server = served("tests.serving.apps:stubborn", "--grace", "600")
+    with server.connect() as ws:
+        server.tell(signal.SIGINT)
+        server.says("server draining")
+        server.tell(signal.SIGINT)
+        assert ended(ws).code == 1001
+        server.says("server waits no longer: ")
+        assert server.program.end()[0] == 0
+
+
+def test_a_process_that_we_cut_is_no_error(served: Serve) -> None:
+    server = served("tests.serving.apps:plain", "--model", "processes", "--grace", "0.3")
+    with server.connect() as ws:
+        ws.send("busy")
+        server.tell(signal.SIGTERM)
+        ended(ws)
+        server.says(r"process \d+, which served .*, was cut")
+        status, _, err = server.program.end()
+        assert status == 0
+        assert not [line for line in err if "ERROR" in line]
+
+
 def test_a_second_interrupt_does_not_wait(served: Serve) -> None:
     server = served("tests.serving.apps:plain", "--grace", "600")
     with server.connect() as ws:

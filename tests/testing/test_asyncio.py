@@ -43,6 +43,17 @@ def test_a_program_is_the_same_in_memory() -> None:
     sim.check()
 
 
+def test_mistakes_are_told() -> None:
+    with simulate() as sim:
+        with pytest.raises(TypeError, match=r"run takes a coroutine, as in sim.run\(main\(\)\), not <function talk"):
+            sim.run(talk)  # type: ignore[arg-type]
+        with pytest.raises(RuntimeError, match="check comes behind the with block"):
+            sim.check()
+    sim.check()
+    with pytest.raises(TypeError, match="faults must be a Faults or None"):
+        simulate(faults={"chop": True})  # type: ignore[arg-type]
+
+
 def test_the_same_seed_is_the_same_run() -> None:
     prints = []
     for seed in (1, 1, 2):

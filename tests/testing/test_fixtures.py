@@ -55,6 +55,11 @@ def test_server_that_cannot_be(websock_server):
     with pytest.raises(TypeError):
         websock_server(echo, no_such_option=1)
 
+def test_server_without_leaks(websock_server, websock_no_leaks):
+    for handler in (echo, blocking_echo):
+        with websock.sync.connect(websock_server(handler)):
+            pass
+
 def test_leak(websock_no_leaks):
     kept.append(socket.socket())
 
@@ -78,7 +83,7 @@ def run(tmp_path: Path, *arguments: str, **environment: str) -> str:
 
 def test_all_of_them(tmp_path: Path) -> None:
     told = run(tmp_path)
-    assert "2 errors" in told and "10 passed" in told, told
+    assert "2 errors" in told and "11 passed" in told, told
     assert "left behind (seed 0): thread" in told
     assert "1 socket was opened here and never closed" in told
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -89,7 +90,8 @@ class _PidFile:
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         except OSError as error:
-            raise explain_file(error, "write", self._path) from None
+            advice = "there is no such folder" if error.errno == errno.ENOENT else None
+            raise explain_file(error, "write", self._path, advice=advice) from None
         if not _lock(self._fd):
             os.close(self._fd)
             raise OSError(f"the server that wrote {self._path} runs")

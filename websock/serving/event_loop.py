@@ -90,5 +90,8 @@ async def _obey(plan: Plan, server: Server, closed: asyncio.Task[Any], orders: O
             goodbye(server, order, patience)
         if deadline is not None and loop.time() >= deadline and not closed.done():
             # Their tasks are cancelled when the loop ends.
-            plan.logger.warning("server cut %d connections that were left", len(server.connections))
+            if left := len(server.connections):
+                plan.logger.warning("server cut %d connections that were left", left)
+            else:
+                plan.logger.warning("server waits no longer: connections are closed, but handlers or closings went on")
             return

@@ -38,7 +38,10 @@ def load(name: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
-            raise LoadError(f"there is no module {error.name!r} in {here} or where Python looks for modules") from None
+            hint = f"; is it {module_name[:-3]}:{path}?" if module_name.endswith(".py") else ""
+            raise LoadError(
+                f"there is no module {error.name!r} in {here} or where Python looks for modules{hint}"
+            ) from None
         raise LoadError(f"can't import {module_name!r}: {_spell(error)}") from error
     for index, part in enumerate(path.split(".")):
         if not hasattr(found, part):

@@ -296,7 +296,7 @@ class Supervisor:
         if worker.leaving:
             self._logger.info("%s %s, as it was told to", worker, how)
             return
-        why = "" if worker.ready else worker.failure or f"it {how} before it served"
+        why = "" if worker.ready else worker.failure or f"{worker} {how} before it served"
         if self._starting:
             if not self._stopping:
                 self._failed = StartError(why or f"{worker} {how}", worker.usage)

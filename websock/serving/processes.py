@@ -35,6 +35,7 @@ class _Child:
     pid: int
     line: socket.socket
     job: Job
+    cut: bool = False  # we have killed it
 
 
 class Processes(Model):
@@ -123,7 +124,9 @@ class Processes(Model):
             pass  # it never was
         child.line.close()
         child.job.ended()
-        if failed(status):
+        if child.cut:
+            self.host.logger.info("process %d, which served %s, was cut", child.pid, child.job)
+        elif failed(status):
             self.host.logger.error("process %d, which served %s, %s", child.pid, child.job, explain_status(status))
 
     def jobs(self) -> list[Job]:
@@ -155,6 +158,7 @@ class Processes(Model):
     def abort(self) -> None:
         super().abort()
         for child in self._alive():
+            child.cut = True
             try:
                 os.kill(child.pid, signal.SIGKILL)
             except ProcessLookupError:

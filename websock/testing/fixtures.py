@@ -55,12 +55,14 @@ def websock_no_leaks() -> Iterator[None]:
 
 
 @pytest.fixture
-def websock_server() -> Iterator[Callable[..., str]]:
+def websock_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
     """A real server on this machine: ``uri = websock_server(handler, **options)``, as often as one likes.
 
     A coroutine function is served by asyncio, in a thread, another function by the blocking server; options are those
     of ``serve``. All are closed at the end of the test.
     """
+    if "websock_no_leaks" in request.fixturenames:  # in whatever order a test names them: it looks behind our end
+        request.getfixturevalue("websock_no_leaks")
     with contextlib.ExitStack() as stack:
 
         def start(handler: Callable[..., Any], **options: Any) -> str:

@@ -37,6 +37,10 @@ class Simulation:
     system's sockets and processes, and what has taken ``time.sleep`` or ``time.monotonic`` by name before the block
     (``from time import sleep``), or made its locks before.
 
+    A blocking program is called in the block as it is; `run` is for coroutines. Nobody answers the pings of a blocking
+    connection that its program leaves alone, as one thread does in reality: its peer gives it up, unless that has
+    ``ping_interval=None``.
+
     Attributes:
         seed: as given.
         network: what happens there; for looks.
@@ -55,6 +59,8 @@ class Simulation:
         kinds = frozenset(operations)
         if not kinds <= {*OPERATIONS}:
             raise ValueError(f"operations are of {', '.join(OPERATIONS)}, not {', '.join(sorted(kinds))}")
+        if not isinstance(faults, Faults | None):
+            raise TypeError(f"faults must be a Faults or None, not {faults!r}")
         if not limit > 0 or not 0 <= preempt < 1:
             raise ValueError(f"limit is more than 0 s and preempt a share below 1, not {limit!r} and {preempt!r}")
         self.seed = seed
@@ -168,7 +174,10 @@ class Simulation:
 
         Raises:
             AssertionError: it says what.
+            RuntimeError: the block has not ended, so nobody knows yet.
         """
+        if self._main is None or not self._scheduler.over:
+            raise RuntimeError("check comes behind the with block of a simulation, when all should have ended")
         if self._left:
             raise AssertionError(f"left behind (seed {self.seed}): {'; '.join(self._left)}")
 
@@ -180,7 +189,12 @@ class Simulation:
         Raises:
             Stuck: everybody waits, and nothing will ever happen; the text names the tasks.
             OutOfTime: the program has not ended within `limit` seconds of virtual time.
+            TypeError: that is no coroutine.
         """
+        if not asyncio.iscoroutine(main):
+            raise TypeError(
+                f"run takes a coroutine, as in sim.run(main()), not {main!r}; a blocking program is just called"
+            )
         if self._main is None or self._scheduler.over:
             main.close()
             raise RuntimeError("a simulation runs in its with block: with testing.simulate() as sim: sim.run(main())")
@@ -249,6 +263,7 @@ def simulate(seed: int = 0, faults: Faults | None = None, *, limit: float = LIMI
         preempt: how often, of 1, another thread has its turn where the one that runs takes a lock or uses a socket.
 
     Raises:
+        TypeError: faults that are none.
         ValueError: a limit or a share that makes no sense.
         RuntimeError: when it is entered: another one runs.
     """
