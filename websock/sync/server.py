@@ -35,7 +35,8 @@ from ..net.sockets import BACK_OFF, listening, no_delay
 from ..spec import CloseCode
 from ..typing import LoggerLike
 from ..version import SERVER
-from .connection import Connection, broadcast
+from .broadcasting import broadcast
+from .connection import Connection
 from .models import Model, Threads
 from .session import Session
 from .turning_away import TurningAway
