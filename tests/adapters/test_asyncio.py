@@ -952,3 +952,31 @@ def test_a_server_closes_at_any_moment_where_the_loop_cannot_watch_sockets(monke
                     await asyncio.wait_for(server.wait_closed(), 2)
 
     run(main, bound=10)
+
+
+def test_who_waits_behind_a_message_in_parts_learns_of_the_end(bench: Any) -> None:
+    """The one who sends the parts may never go on."""
+    end, raw = bench.raw("asyncio", "server", "tcp4")
+
+    async def main() -> None:
+        over = asyncio.Event()
+
+        async def parts() -> Any:
+            yield "a"
+            yield "b"
+            await over.wait()
+
+        sending = asyncio.create_task(end.ws.send(parts()))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(asyncio.wait_for(end.ws.send("behind"), 5))
+        await asyncio.sleep(0)
+        raw.drop()
+        try:
+            with pytest.raises(ConnectionClosed):
+                await waiting
+        finally:
+            over.set()
+            with pytest.raises(ConnectionClosed):
+                await sending
+
+    bench.adapter("asyncio").run(main())

@@ -394,3 +394,29 @@ def test_close_of_client_needs_no_answer_in_its_own_thread(bench: Any) -> None:
     assert end.recv() == "unread"
     with pytest.raises(ConnectionClosedOK):
         end.recv()
+
+
+def test_shutdown_in_a_signal_handler_while_a_connection_begins(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes while serve_forever holds the lock that every connection needs to end."""
+    server = websock.sync.serve(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    first = threading.Event()
+    enter = server._gate.enter
+
+    def interrupted(*args: Any) -> Any:
+        ticket = enter(*args)
+        if first.is_set():
+            server.shutdown()
+        first.set()
+        return ticket
+
+    monkeypatch.setattr(server._gate, "enter", interrupted)
+    serving = Background(server.serve_forever)
+    with websock.sync.connect(f"ws://127.0.0.1:{port}") as ws:
+        receiving = Background(ws.recv)
+        with socket.create_connection(("127.0.0.1", port)):
+            with pytest.raises(ConnectionClosedOK) as caught:
+                receiving.result(5)
+            assert caught.value.rcvd == websock.Close(1001, "")
+            serving.result(5)
+    assert not server.model.jobs()

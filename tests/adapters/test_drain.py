@@ -12,9 +12,10 @@ import pytest
 
 import websock.sync
 from websock import Drained, DrainOutcome
-from websock.exceptions import ConnectionClosed, ConnectionClosedError, InvalidState
+from websock.exceptions import CloseCause, ConnectionClosed, ConnectionClosedError, InvalidState
 
 from .drivers import Background, until
+from .raw import REQUEST
 
 
 @pytest.fixture(params=["asyncio", "sync"])
@@ -189,6 +190,9 @@ def test_a_peer_that_never_answers_is_cut(bench: Any, name: str) -> None:
     until(lambda: len(server.server.connections) == 1)
     report = drain(server, 0.3)
     assert list(report.outcomes.values()) == [DrainOutcome.CUT]
+    (ws,) = report.outcomes
+    assert ws.close_exc.cause is CloseCause.WE_CLOSED, "no error of the system's"
+    assert ws.close_exc.os_error is None
     assert peer.recv_close() == 1012
     peer.drop()
 
@@ -262,3 +266,36 @@ def test_a_wrong_wish_is_refused_and_nothing_is_stopped(bench: Any, name: str) -
     client.send("x")
     assert client.recv() == "x"
     assert not server.server.draining
+
+
+def test_openings_that_are_not_refused_end_with_the_deadline(bench: Any, name: str) -> None:
+    """Neither a request that never ends nor one that was answered after the beginning may take longer."""
+    where = bench.where("tcp4")
+    server = bench.serve(name, where, echo, open_timeout=None, close_timeout=None)
+    half, late = where.raw_client(), where.raw_client()
+    half.send_bytes(b"GET / HTTP/1.1\r\n")
+    late.send_bytes(b"GET / HTTP/1.1\r\n")
+    until(lambda: len(server.server._gate) == 2)
+    draining = Background(drain, server, 1, refuse=False)
+    until(lambda: server.server.draining)
+    late.ask(REQUEST.partition(b"\r\n")[2])
+    report = draining.result(6)
+    assert report.seconds < 5
+    until(lambda: not server.server._gate._open and not len(server.server._gate))
+    half.drop()
+    late.drop()
+
+
+def test_a_hook_that_waits_ends_with_the_deadline(bench: Any) -> None:
+    import asyncio
+
+    async def wait(ws: Any, request: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    where = bench.where("tcp4")
+    server = bench.serve("asyncio", where, echo, open_timeout=None, process_request=wait)
+    with where.raw_client() as raw:
+        raw.send_bytes(REQUEST)
+        until(lambda: server.server._sessions)
+        report = Background(drain, server, 0.3, refuse=False).result(6)
+        assert report.seconds < 5

@@ -234,3 +234,14 @@ def test_a_server_that_stops_while_headers_are_awaited(bench: Any, name: str) ->
                 assert sock.recv(1, socket.MSG_PEEK) in (b"", b"H")
             except ConnectionResetError:
                 pass
+
+
+def test_a_loop_that_cannot_watch_gives_a_silent_peer_no_more_time(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Windows' proactor loop, where a task reads the header."""
+    monkeypatch.setattr("websock.asyncio.server.can_watch", lambda loop: False)
+    where = bench.where("tcp4")
+    server = bench.serve("asyncio", where, told, proxy_protocol=True, open_timeout=0.3)
+    with Raw(where.reach(), client=True) as raw:
+        raw.send_bytes(b"PROXY ")
+        assert raw.all() == b""
+    until(lambda: not server.server._connecting)

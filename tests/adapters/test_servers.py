@@ -199,11 +199,10 @@ def test_close_of_a_server_in_process_request(bench: Any, name: str) -> None:
         raw.send_bytes(REQUEST)
         assert inside.wait(5)
         closing = Background(server.close)
+        if name == "sync":
+            until(lambda: all(job._told is not None for job in server.server.model.jobs()))
         go.set()
-        try:
-            raw.all()
-        except ConnectionError:
-            pass
+        assert raw.all().startswith(b"HTTP/1.1 503 ")
         closing.result()
 
 
@@ -740,3 +739,50 @@ def test_a_server_that_ends_the_tls_handshake(bench: Any, name: str) -> None:
         with pytest.raises(OSError):
             bench.connect(name, where)
         hanging.result()
+
+
+def test_a_close_that_cannot_be_sent_is_refused_at_once(bench: Any, name: str) -> None:
+    where = bench.where("tcp4")
+    server = bench.serve(name, where, echo)
+    with bench.connect("sync", where).ws as client:
+        client.send("x")
+        assert client.recv(5) == "x"
+        with pytest.raises(ValueError, match="1006"):
+            server.close(True, 1006)
+        client.send("y")
+        assert client.recv(5) == "y"
+
+
+def test_a_hook_that_is_cancelled_ends_its_connection(bench: Any) -> None:
+    import asyncio
+
+    async def cancelled(connection: Any, request: Any) -> None:
+        raise asyncio.CancelledError
+
+    where = bench.where("tcp4")
+    server = bench.serve("asyncio", where, echo, open_timeout=None, process_request=cancelled)
+    with where.raw_client() as raw:
+        raw.send_bytes(REQUEST)
+        assert b"101" not in raw.all()
+    until(lambda: not server.server._openings and not server.server._gate._open)
+
+
+@pytest.mark.parametrize("ends", ["time", "server"])
+def test_no_http_into_a_tls_handshake(bench: Any, name: str, ends: str) -> None:
+    """Who has not finished the TLS handshake could not read an answer."""
+    where = bench.where("tls")
+    server = bench.serve(name, where, echo, open_timeout=0.4 if ends == "time" else 20)
+    with where.reach() as sock:
+        sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
+        until(lambda: len(server.server._gate))
+        time.sleep(0.1)  # it has read that
+        closing = Background(server.close) if ends == "server" else None
+        got = b""
+        try:
+            while data := sock.recv(1000):
+                got += data
+        except ConnectionResetError:
+            pass
+        assert b"HTTP" not in got
+        if closing is not None:
+            closing.result()

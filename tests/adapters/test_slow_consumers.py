@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import websock
 from websock import SlowConsumers
 from websock.exceptions import ConnectionClosed
 
-from .drivers import Background, until
+from .drivers import BOUND, Background, until
 
 BIG = 2**16
 MANY = 60  # several times what the system takes of them
@@ -187,3 +188,78 @@ def test_what_on_drop_raises_is_an_error_of_the_broadcast(slow: Any, caplog: pyt
 def test_a_wrong_policy_is_refused_at_once(bench: Any, name: str) -> None:
     with pytest.raises(ValueError, match="drop_oldest"):
         bench.serve(name, bench.where("tcp4"), lambda end: None, slow_consumers="dropoldest")
+
+
+@pytest.mark.parametrize("policy", ["drop_newest", "drop_oldest"])
+def test_on_drop_may_end_the_connection(slow: Any, policy: str) -> None:
+    calls: list[Any] = []
+
+    def on_drop(ws: Any, message: Any) -> None:
+        calls.append(ws)
+        ws.fail(1008, "too slow for us")
+
+    server, _, send = slow(SlowConsumers(policy, 10 * BIG, on_drop))
+    Background(lambda: [send(number) for number in range(MANY)]).result()
+    assert calls == [server.ws]
+    assert server.ws.close_exc.sent.code == 1008
+
+
+def test_what_waited_counts_as_unsent(slow: Any) -> None:
+    server, peer, send = slow(SlowConsumers("drop_oldest", 10 * BIG))
+    for number in range(MANY):
+        send(number)
+    peer.drop()
+    server.wait_closed()
+    assert server.ws.close_exc.unsent >= 9 * BIG
+
+
+def test_a_drain_waits_for_what_waits(slow: Any, bench: Any) -> None:
+    server, peer, send = slow(SlowConsumers("drop_oldest", 10 * BIG))
+    for number in range(MANY):
+        send(number)
+    kept = MANY - server.dropped
+    owner = server.ws.server
+    if hasattr(server, "adapter"):
+        draining = Background(server.adapter.run, owner.drain(4))
+    else:
+        draining = Background(owner.drain, 4)
+    until(lambda: server.ws._protocol.leaving)
+    assert numbers(peer, kept)[-1] == MANY - 1
+    assert peer.recv_close() == 1012
+    peer.drop()
+    draining.result()
+
+
+def test_the_thread_that_writes_what_is_left_survives(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection's failure, and a system without room for a thread, are nothing to the others."""
+    from websock.sync import broadcasting, connection
+
+    where = bench.where("unix")
+    _, ends = bench.serve_parked("sync", where, compression=None, slow_consumers=SlowConsumers("close", 100 * BIG))
+    peers = [where.raw_client() for _ in range(2)]
+    (bad, good), peer = [(one.ask(), ends.get(timeout=BOUND))[1] for one in peers], peers[1]
+    catch_up = connection.Connection._catch_up
+
+    def fail(self: Any) -> bool:
+        if self is bad.ws:
+            raise RuntimeError("an extension")
+        return catch_up(self)
+
+    start, room = threading.Thread.start, threading.Event()
+
+    def refuse(self: Any) -> None:
+        if self.name == "websock-broadcast" and not room.is_set():
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(connection.Connection, "_catch_up", fail)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for number in range(MANY):
+        websock.sync.broadcast([bad.ws, good.ws], number.to_bytes(4, "big") + bytes(BIG - 4))
+        if number == MANY // 2:
+            room.set()
+    assert numbers(peer, MANY) == list(range(MANY))
+    until(lambda: not broadcasting._remainders._running)
+    for end, one in zip((bad, good), peers, strict=True):
+        one.drop()
+        end.kill()

@@ -55,6 +55,8 @@ def test_keys_of_clients() -> None:
     assert client_key(("2001:db8::1", 1, 0, 0)) == client_key(("2001:db8::2:0:0:1", 1, 0, 0))
     assert client_key(("2001:db8::1", 1, 0, 0)) != client_key(("2001:db8:0:1::1", 1, 0, 0))
     assert client_key("") is client_key("/run/x") is client_key(None) is None
+    assert client_key("192.0.2.1") is None, "the path of a Unix socket"
+    assert "10.0.0.1" not in TRUSTED
     assert client_key(("::1", 1, 0, 0)) != client_key(("0.0.0.0", 1))
 
 

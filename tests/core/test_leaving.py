@@ -11,7 +11,7 @@ from websock.core.draining import Plan
 from websock.core.inbox import Inbox
 from websock.core.options import Options
 from websock.core.protocol import Protocol, State
-from websock.exceptions import ConnectionClosedOK, ProtocolError
+from websock.exceptions import CloseCause, ConnectionClosedOK, ProtocolError
 from websock.frames import Close
 
 from .frames import CLOSE, TEXT, frame, state_of
@@ -146,3 +146,19 @@ def test_a_plan_is_checked(wrong: dict[str, object], error: type[Exception]) -> 
     Plan(**good)  # type: ignore[arg-type]  # so that wrong ones can be tried
     with pytest.raises(error):
         Plan(**{**good, **wrong})  # type: ignore[arg-type]
+
+
+def test_the_peer_has_ended_its_direction_before() -> None:
+    """Much came with the end, and is decoded in parts: no answer to our Close can come any more."""
+    protocol = Protocol(server=True, options=Options(ping_interval=None))
+    protocol.tick(T)
+    got = protocol.receive(frame(TEXT, b"", key=KEY) * 20_000)
+    assert protocol.behind
+    protocol.receive_eof()
+    protocol.leave(1012, "restart", 5.0)
+    while protocol.behind:
+        got += protocol.receive(b"")
+    assert len(got) == 20_000
+    protocol.left()
+    assert state_of(protocol) is State.CLOSED
+    assert protocol.closed().cause is CloseCause.ENDED_WITHOUT_CLOSE

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from websock.core.broadcast import Broadcast, to_all
 from websock.core.slow import DEFAULT, Backlog, SlowConsumers, SlowPolicy, checked_policy
 
 
@@ -96,3 +97,20 @@ def test_forgetting() -> None:
     backlog.add(Item(0, 5), None, SlowPolicy.DROP_OLDEST, 10)
     assert backlog.clear() == 1
     assert (len(backlog), backlog.octets) == (0, 0)
+
+
+def test_a_key_that_cannot_be_hashed_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="unhashable"):
+        Broadcast("x", key=["a", "list"])  # type: ignore[arg-type]
+
+
+def test_a_callback_may_take_connections_off_the_list() -> None:
+    connections: set[Any] = {object(), object(), object()}
+    had: list[Any] = []
+
+    def deliver(connection: Any) -> None:
+        had.append(connection)
+        connections.discard(connection)
+
+    to_all(connections, deliver, raise_exceptions=True)
+    assert len(had) == 3

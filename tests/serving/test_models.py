@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import threading
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from websock.exceptions import ConnectionClosed
+from websock.serving.processes import _orders
 
 from ..programs import PATIENCE
 from .conftest import Serve, Start, ended, processes_in, until
@@ -172,3 +174,17 @@ def test_processes_end_with_their_parent(served: Serve) -> None:
         assert ws.recv(timeout=PATIENCE) == "x"
         server.tell(signal.SIGKILL)
         assert ended(ws).code == 1001
+
+
+def test_what_a_child_is_told_at_once_is_read_apart() -> None:
+    """A drain and the shutdown that does not wait for it may come in one read, or in parts."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b'[true, 1012, "", true, 5.0, 0.0]\n[true, 1001, "", true]\n[tr')
+        orders = _orders(theirs)
+        assert next(orders) == [True, 1012, "", True, 5.0, 0.0]
+        assert next(orders) == [True, 1001, "", True]
+        ours.sendall(b"ue]\n")
+        assert next(orders) == [True]
+        ours.close()
+        assert list(orders) == []

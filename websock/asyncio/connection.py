@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from typing import Any, Self
 
-from ..core.broadcast import Broadcast, place, to_all
+from ..core.broadcast import Broadcast, place, tell_dropped, to_all
 from ..core.endpoint import NOT_OPEN, Endpoint, code_for, converted, log_end, log_stall
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, Protocol, State
@@ -171,6 +171,8 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         transport = self.transport
         left = transport.unsent if isinstance(transport, SocketTransport) else 0
         left = (left or transport.get_write_buffer_size()) + self._protocol.unsent
+        if self._backlog is not None:
+            left += self._backlog.octets
         self._protocol.ending.unsent = max(self._protocol.ending.unsent, left)
 
     def _why_closed(self) -> ConnectionClosed:
@@ -338,7 +340,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         raise self._why_closed()
 
     async def _drain(self) -> None:
-        while self._writing_paused or self._parts:
+        while (self._writing_paused or self._parts) and not self._lost:
             await self._writable()
         if self._lost:
             raise self._why_closed()
@@ -391,7 +393,9 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
 
     def _has_room(self, encoded: Broadcast) -> bool:
         """Whether a broadcast is to be queued, though the peer does not take what was sent before."""
-        return place(self, encoded, self._protocol.queued + self.transport.get_write_buffer_size())
+        room = place(self, encoded, self._protocol.queued + self.transport.get_write_buffer_size())
+        tell_dropped(self, encoded)
+        return room
 
     def _too_slow(self) -> None:
         self._protocol.outgoing()  # none of it was begun: what was, has the transport
@@ -476,7 +480,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
     def _leave_if_quiet(self) -> None:
         """The application has nothing under way: close, if there is nothing for it either."""
         inbox = self._inbox
-        if inbox or inbox.amid or self._parts or self._protocol.behind:
+        if inbox or inbox.amid or self._parts or self._protocol.behind or self._backlog:
             return
         if self._has_unread():
             self._read_on()

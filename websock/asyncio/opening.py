@@ -48,6 +48,7 @@ class Opening(asyncio.Protocol):
         self._heard = False
         self._peer = ticket.address
         self._preface: Preface | None = None
+        self.connecting: asyncio.Task[None] | None = None  # who makes the transport, where the loop does
         self._opened = False  # and what counts it is the connection's to return
         self.ended: asyncio.Future[None] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None  # for reading an answer that ends the connection
@@ -173,6 +174,12 @@ class Opening(asyncio.Protocol):
         else:
             self.refuse(RequestTimeout(f"no complete handshake within {self._server.service.options.open_timeout} s"))
 
+    def cut(self) -> None:
+        """There is no more time, not even for an answer."""
+        self._give_up(ServerClosing("the server is closing"))
+        if self._transport is not None:
+            self._transport.abort()
+
     def _give_up(self, failure: InvalidHandshake) -> None:
         """End without an answer: there is nobody, or no TLS connection, to give it to."""
         if not self._handshake.done:
@@ -185,6 +192,8 @@ class Opening(asyncio.Protocol):
                 if self._preface is not None:
                     self._preface.stop()
                     self._preface = None
+                if self.connecting is not None:
+                    self.connecting.cancel()
                 self._end()
 
     def _answered(self) -> None:
@@ -244,6 +253,10 @@ class Opening(asyncio.Protocol):
                 value = await awaited
             except Exception as raised:  # the hook's: the answer is decided there
                 error = raised
+            except BaseException:  # cancelled, by whomever: nobody is left who would answer
+                if not self._handshake.done:
+                    connection.transport.abort()
+                raise
             refused = self._handshake.done  # meanwhile, and the hook did not let itself be cancelled
             awaited = _until_awaitable(steps, value, error=error)
         if not refused:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from typing import Any, Unpack, cast
 
 from ..core import draining
+from ..core.closing import Close, serialize_close
 from ..core.draining import Drained, Plan, outcome_of
 from ..core.endpoint import default_logger
 from ..core.forwarding import Networks, ProxyHeader
@@ -297,7 +298,7 @@ class Server:
                 opening.lost(error)
                 raise
         else:
-            task = self._loop.create_task(self._connect(opening, sock))
+            task = opening.connecting = self._loop.create_task(self._connect(opening, sock))
             self._connecting.add(task)
             task.add_done_callback(functools.partial(self._connecting_ended, sock))
 
@@ -396,7 +397,11 @@ class Server:
         Args:
             close_connections: False lets the open ones end by themselves.
             refuse: answer those that are not open yet with 503; False opens them first.
+
+        Raises:
+            ValueError: a code that may not be sent, or a reason of more than 123 octets.
         """
+        serialize_close(Close(code, reason))
         if self._closing is None:
             self._refusing = refuse
             self._farewell = (code, reason)
@@ -457,13 +462,20 @@ class Server:
             await asyncio.sleep(draining.STEP)
         for one in waiting:
             one.transport.abort()
-        tasks = [task for task, connection in self._sessions.items() if connection in waiting]
-        left = started + plan.deadline - self._loop.time()
-        if others := [task for task in self._sessions if task not in tasks]:
-            tasks += (await asyncio.wait(others, timeout=max(0.0, left)))[1]
-        for task in tasks:
+        for task in [task for task, connection in self._sessions.items() if connection in waiting]:
             task.cancel()
-        await self._wait_ended()
+        ended = self._loop.create_task(self._wait_ended())
+        if not (await asyncio.wait([ended], timeout=max(0.0, started + plan.deadline - self._loop.time())))[0]:
+            # Handlers that are left, and what was opened meanwhile, or is not open yet.
+            for task, connection in list(self._sessions.items()):
+                task.cancel()
+                if connection.state is not State.CONNECTING:
+                    connection.transport.abort()
+            for opening in list(self._openings):
+                opening.cut()
+            for connection in list(self._untended):
+                connection.transport.abort()
+        await ended
         outcomes = {one: outcome_of(one, plan, one in waiting) for one in connections}
         drained = Drained(outcomes, refused, self._loop.time() - started)
         self.logger.info("server drained: %s", drained)

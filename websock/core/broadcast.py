@@ -13,7 +13,7 @@ from .extensions import bits_of
 from .protocol import Protocol, State, payload_of
 from .slow import Backlog, SlowPolicy
 
-__all__ = ["Broadcast", "place", "to_all"]
+__all__ = ["Broadcast", "place", "tell_dropped", "to_all"]
 
 _Connection = TypeVar("_Connection", bound=Endpoint)
 
@@ -28,15 +28,16 @@ class Broadcast:
         key: of what it is the news, for those who keep only the latest (`SlowPolicy.KEEP_LATEST`).
 
     Raises:
-        TypeError: neither text nor bytes.
+        TypeError: neither text nor bytes, or a key that cannot be hashed.
         ValueError: `text` is true and the bytes are not UTF-8.
 
     Attributes:
+        dropped: broadcasts that are not sent to a connection, itself or older ones: `tell_dropped` is to be called.
         plain: the frame for servers' connections without extensions, once one has had it.
         waiting: connections in which it waits for the peer, and whose policy is to wait for that.
     """
 
-    __slots__ = ("_compress", "_frames", "_opcode", "_payload", "key", "plain", "waiting")
+    __slots__ = ("_compress", "_frames", "_opcode", "_payload", "dropped", "key", "plain", "waiting")
 
     def __init__(
         self,
@@ -45,8 +46,10 @@ class Broadcast:
         compress: bool | None = None,
         key: Hashable = None,
     ) -> None:
+        hash(key)  # found now, not when the first peer is slow
         self.key = key
         self.waiting: list[Any] = []
+        self.dropped: Sequence[Broadcast] = ()
         self._opcode, payload = payload_of(message, text)
         self._payload = bytes(payload)  # for the type checker: payload_of has copied what may change
         if self._opcode == Opcode.TEXT and not isinstance(message, str):
@@ -94,15 +97,15 @@ def place(connection: Endpoint, encoded: Broadcast, waiting: int) -> bool:
         waiting: octets that wait in the connection.
 
     Returns:
-        Whether it is to be queued now. When the connection is to be closed, its ``_too_slow`` was called. What
-        ``on_drop`` raises is an error of the broadcast to this connection.
+        Whether it is to be queued now. When the connection is to be closed, its ``_too_slow`` was called. What is not
+        sent is in ``encoded.dropped``: `tell_dropped` is for when no lock is held.
     """
     slow = connection.slow_consumers
     policy = slow.policy
     if policy is SlowPolicy.DROP_OLDEST or policy is SlowPolicy.KEEP_LATEST:
         if connection._backlog is None:
             connection._backlog = Backlog()
-        _drop(connection, connection._backlog.add(encoded, encoded.key, policy, slow.limit))
+        encoded.dropped = connection._backlog.add(encoded, encoded.key, policy, slow.limit)
         return False
     if policy is SlowPolicy.WAIT:
         encoded.waiting.append(connection)
@@ -117,11 +120,16 @@ def place(connection: Endpoint, encoded: Broadcast, waiting: int) -> bool:
             slow.limit,
         )
         connection._too_slow()
-    _drop(connection, [encoded])
+    encoded.dropped = [encoded]
     return False
 
 
-def _drop(connection: Endpoint, dropped: Sequence[Broadcast]) -> None:
+def tell_dropped(connection: Endpoint, encoded: Broadcast) -> None:
+    """Count what `place` found is not sent, and call ``on_drop``, which may do with the connection what it likes.
+
+    What that raises is an error of the broadcast to this connection.
+    """
+    dropped, encoded.dropped = encoded.dropped, ()
     if not dropped:
         return
     if not connection.dropped and connection.slow_consumers.policy is not SlowPolicy.CLOSE:
@@ -142,7 +150,7 @@ def to_all(
         ExceptionGroup: with `raise_exceptions`, of what failed, after all had their turn; it is logged in any case.
     """
     errors: list[Exception] = []
-    for connection in connections:
+    for connection in list(connections):  # a callback may take one off the caller's
         try:
             deliver(connection)
         except Exception as error:

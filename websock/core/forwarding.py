@@ -41,7 +41,7 @@ def ip_of(address: object) -> IPAddress | None:
 def client_key(address: object) -> object:
     """What connections of one client have in common: its IPv4 address, or the /64 of its IPv6 address; None for a
     Unix socket's."""
-    found = ip_of(address)
+    found = ip_of(address) if isinstance(address, tuple) else None  # a path may look like an address
     if isinstance(found, ipaddress.IPv6Address):
         return int(found) >> 64, 6
     return found
@@ -75,9 +75,11 @@ class Networks:
 
     def __contains__(self, address: object) -> bool:
         """Whether a peer is trusted: an address as ``socket`` has it, or an IP address."""
-        found = address if isinstance(address, IPAddress) else ip_of(address)
+        if not isinstance(address, tuple | IPAddress):
+            return self._unix  # whatever its path: a client may call its own socket 127.0.0.1
+        found = ip_of(address) if isinstance(address, tuple) else address
         if found is None:
-            return self._unix and not isinstance(address, tuple)
+            return False
         return any(found in network for network in self._networks)
 
 

@@ -315,6 +315,7 @@ class Protocol:
             self.unsettled = self._settle_due = None
             self.ending.begin(CloseCause.DRAINED, by_peer=False)
             self._queue_close(leaving.close)
+            self.settle()  # the peer may have ended its direction before: then no answer comes
 
     def _stay(self) -> None:
         """Something overtakes `leave`."""

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, ClassVar, Final, NoReturn
 
 from ..net.channel import wait_for
@@ -27,7 +28,7 @@ __all__ = ["Processes"]
 
 _PATIENCE: Final = 10.0  # seconds for a child whose parent is gone
 _SOON: Final = 0.001  # seconds
-_ORDER: Final = 4096  # octets that what a child is told may have
+_ORDER: Final = 4096  # octets of one read of what a child is told
 
 
 @dataclasses.dataclass(eq=False)
@@ -140,7 +141,7 @@ class Processes(Model):
         if self._own is not None:
             self._own.stop(*how)
             return
-        text = json.dumps(how).encode()
+        text = json.dumps(how).encode() + b"\n"
         for child in self._alive():
             try:
                 child.line.send(text)
@@ -210,16 +211,24 @@ def _stop(job: Job, how: list[Any]) -> None:
 
 def _obey(job: Job, line: socket.socket) -> None:
     """The thread that reads what the parent says."""
+    for how in _orders(line):
+        threading.Thread(target=_stop, args=(job, how), daemon=True).start()
+    threading.Timer(_PATIENCE, os._exit, (1,)).start()
+    _stop(job, [])
+
+
+def _orders(line: socket.socket) -> Iterator[list[Any]]:
+    """What the parent says, one line of JSON each, until it is gone."""
+    rest = b""
     while True:
         try:
             data = line.recv(_ORDER)
         except OSError:
             data = b""
-        if not data:  # the parent is gone
-            threading.Timer(_PATIENCE, os._exit, (1,)).start()
-            _stop(job, [])
+        if not data:
             return
-        threading.Thread(target=_stop, args=(job, json.loads(data)), daemon=True).start()
+        *whole, rest = (rest + data).split(b"\n")
+        yield from map(json.loads, whole)
 
 
 def leave(status: int) -> NoReturn:

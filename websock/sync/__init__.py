@@ -1,7 +1,8 @@
 """The blocking adapter."""
 
+from .broadcasting import broadcast
 from .client import ClientConnection, connect, unix_connect
-from .connection import Connection, Pong, broadcast
+from .connection import Connection, Pong
 from .server import Server, ServerConnection, serve, unix_serve
 
 __all__ = [

@@ -12,25 +12,23 @@ So a thread that reads never waits for one that writes: what it cannot write at 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Self, overload
 
-from ..core.broadcast import Broadcast, place, to_all
 from ..core.endpoint import Endpoint, code_for, converted, log_end, log_stall
 from ..core.inbox import Inbox
 from ..core.protocol import LINGER_TIME, WHOLE, Protocol, State
 from ..exceptions import CloseCause, ConcurrencyError, ConnectionClosed, ConnectionClosedOK
-from ..net.channel import Channel, wait_writable
+from ..net.channel import Channel
 from ..net.tls import TLS
 from ..spec import CloseCode
 from ..typing import Buffer, Data, LoggerLike
 from .pong import Pong
 from .tending import tending
 
-__all__ = ["Connection", "Pong", "broadcast"]
+__all__ = ["Connection", "Pong"]
 
 _NOTHING: Any = object()
 _GLANCE = 0.1  # seconds after which who waits to write looks whether somebody still reads
@@ -362,7 +360,8 @@ class Connection(Endpoint):
             return
         with self._state:
             self._tick(time.monotonic())
-            if not (self._busy or inbox or self._parts_owner is not None or protocol.behind) and not self._has_unread():
+            busy = self._busy or inbox or self._parts_owner is not None or protocol.behind or self._backlog
+            if not busy and not self._has_unread():
                 protocol.left()
                 inbox.shut()
         self._flush()
@@ -373,10 +372,10 @@ class Connection(Endpoint):
 
     def _cut(self) -> None:
         """End it now, without any Close; whoever is in a call gets `ConnectionClosed`."""
-        with self._state:
-            self._protocol.lost(ConnectionAbortedError("cut at the end of a drain"))
-            self._protocol.outgoing()
-        self._unsent = []
+        with self._writing, self._state:
+            self._protocol.lost(by_us=True)
+            self._dropped += sum(map(len, [*self._unsent, *self._protocol.outgoing()]))
+            self._unsent = []
         self._flush()
 
     def fail(self, code: int, reason: str = "") -> None:
@@ -422,7 +421,9 @@ class Connection(Endpoint):
         if ending.ended_at is None and self._protocol.state >= State.ENDING:
             ending.ended_at = time.monotonic()
         if self._protocol.state is State.CLOSED:
+            backlog = self._backlog
             ending.unsent = self._dropped + sum(map(len, self._unsent)) + self._protocol.unsent
+            ending.unsent += 0 if backlog is None else backlog.octets
         return self._protocol.closed()
 
     # The pump.
@@ -641,11 +642,20 @@ class Connection(Endpoint):
             if self._flush():
                 return False
             with self._state:
+                if self.state is not State.OPEN:
+                    self._forget_backlog()
                 if not self._backlog:
                     return True
                 self._backlog.take().queue(self._protocol)
-        self._backlog = None
+        with self._state:
+            self._forget_backlog()
         return True
+
+    def _forget_backlog(self) -> None:
+        """Behind a Close nothing follows. ``_state`` is held."""
+        if self._backlog is not None:
+            self._dropped += self._backlog.octets
+            self._backlog = None
 
     def _waiting(self) -> int:
         """Octets that wait to be written; ``_state`` is held."""
@@ -706,79 +716,3 @@ class Connection(Endpoint):
     def _closed(self) -> None:
         """It is over."""
         log_end(self.logger, self.remote_address, self._why_closed(), self._counted)
-
-
-class _Remainders:
-    """What `broadcast` could not write at once: one thread writes it, for all connections, while there is some."""
-
-    _LOOK = 0.1  # seconds after which connections that came meanwhile are looked at too
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._connections: set[Connection] = set()
-        self._running = False
-
-    def add(self, connection: Connection) -> None:
-        with self._lock:
-            self._connections.add(connection)
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="websock-broadcast", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                connections = list(self._connections)
-                if not connections:
-                    self._running = False
-                    return
-            wait_writable([connection._stream for connection in connections], self._LOOK)
-            for connection in connections:
-                if connection._catch_up():
-                    with self._lock:
-                        self._connections.discard(connection)
-
-
-_remainders = _Remainders()
-
-
-def broadcast(
-    connections: Iterable[Connection],
-    message: str | Buffer,
-    *,
-    text: bool | None = None,
-    compress: bool | None = None,
-    key: Hashable = None,
-    raise_exceptions: bool = False,
-) -> None:
-    """Send one message to many connections, and wait for no slow peer.
-
-    It is encoded and compressed once for all connections of servers with the same settings. What a peer does not take
-    now is written in the background, as far as its connection's ``slow_consumers`` says; `key` says of what the message
-    is the news, for those who keep only the latest. Connections whose policy is to wait are waited for when all others
-    have it.
-
-    Connections that are not open are passed over.
-
-    Raises:
-        TypeError: neither text nor bytes.
-        ValueError: `text` is true and the bytes are not UTF-8.
-        ExceptionGroup: with `raise_exceptions`, of what went wrong with single connections, after all had their turn;
-            else that is logged.
-    """
-    encoded = Broadcast(message, text, compress, key)
-
-    def deliver(connection: Connection) -> None:
-        if connection.state is not State.OPEN:
-            return
-        with connection._state:
-            waiting = connection._waiting()
-            if not (waiting or connection._backlog) or place(connection, encoded, waiting):
-                encoded.queue(connection._protocol)
-        if connection._flush() or connection._backlog:
-            _remainders.add(connection)
-
-    to_all(connections, deliver, raise_exceptions=raise_exceptions)
-    for connection in encoded.waiting:
-        with contextlib.suppress(ConnectionClosed):
-            connection._written()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Unpack, cast
 
 from ..core import draining
+from ..core.closing import Close, serialize_close
 from ..core.draining import Drained, Plan, outcome_of
 from ..core.endpoint import default_logger
 from ..core.forwarding import Networks
@@ -35,7 +36,8 @@ from ..net.sockets import BACK_OFF, listening, no_delay
 from ..spec import CloseCode
 from ..typing import LoggerLike
 from ..version import SERVER
-from .connection import Connection, broadcast
+from .broadcasting import broadcast
+from .connection import Connection
 from .models import Model, Threads
 from .session import Session
 from .turning_away import TurningAway
@@ -236,6 +238,8 @@ class Server:
         self.draining = False
         self._refusing = True  # them
         self._acceptor: threading.Thread | None = None  # who is in serve_forever
+        self._beginning = False  # and makes a job of a connection
+        self._ending: tuple[Any, ...] | None = None  # what it has to do of `shutdown` afterwards
         self._stopped = threading.Event()  # nobody is in serve_forever
         self._stopped.set()
         self.logger.info("server listening on %s", ", ".join(str(sock.getsockname()) for sock in sockets))
@@ -283,13 +287,21 @@ class Server:
             self._stopped.clear()
         try:
             while True:
+                self._beginning = True
                 self._wait_for_room()
-                self._begin(*self._listener.accept_socket())
+                self._beginning = False
+                accepted = self._listener.accept_socket()
+                self._beginning = True
+                self._begin(*accepted)
+                self._beginning = False
         except ClosedError:
             pass
         finally:
+            self._beginning = False
             self._acceptor = None
             self._stopped.set()
+            if self._ending is not None:
+                self._end(*self._ending)
 
     def _wait_for_room(self) -> None:
         """While there are enough half-open connections, who comes waits in the kernel."""
@@ -332,16 +344,30 @@ class Server:
         While another thread drains the server, that need not wait any longer: what is open is closed now, and this
         does not wait for it.
 
+        In a signal handler that interrupts `serve_forever` while that begins with a connection, and holds locks for it,
+        this only stops accepting; `serve_forever` does the rest before it returns.
+
         Args:
             close_connections: False lets the open ones end by themselves.
             refuse: answer those that are not open yet with 503; False opens them first.
+
+        Raises:
+            ValueError: a code that may not be sent, or a reason of more than 123 octets.
         """
+        serialize_close(Close(code, reason))
         if self._stop_accepting(code, reason, refuse):
-            self.model.stop(close_connections, code, reason, refuse)
-            self.model.join()
-            self._forget()
+            if self._beginning and self._acceptor is threading.current_thread():
+                self._ending = (close_connections, code, reason, refuse)
+            else:
+                self._end(close_connections, code, reason, refuse)
         elif self.draining:
             self.model.stop(close_connections, code, reason, refuse)
+
+    def _end(self, *how: Any) -> None:
+        """End what there is, and wait for it."""
+        self.model.stop(*how)
+        self.model.join()
+        self._forget()
 
     def _stop_accepting(self, code: int, reason: str, refuse: bool) -> bool:
         """Let nothing more begin; False when somebody ends the server already."""

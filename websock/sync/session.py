@@ -212,24 +212,28 @@ class Session:
                 else:
                     self._answer(handshake, handshake.request)
         except TimeoutError:
-            if not wire.heard:
+            if not wire.heard or not self._speaks:
                 log_outcome(server.logger, None, RequestTimeout("no request in time"), self._peer)
                 return None
             handshake.fail(RequestTimeout(f"no complete handshake within {server.service.options.open_timeout} s"))
         except (OSError, EOFError) as error:
             stopped = self._told.refuse if self._told is not None else server._closing and server._refusing
-            if self._given_up is not None and wire.heard and (server.ssl is None or wire.tls is not None):
+            if self._given_up is not None and wire.heard and self._speaks:
                 handshake.fail(self._given_up)
-            elif stopped:
+            elif stopped and self._speaks:
                 handshake.fail(ServerClosing("the server is closing"))
             else:
                 log_outcome(server.logger, None, self._given_up or error, self._peer)
                 return None
+        with self._lock:
+            if handshake.protocol is not None and self._told is not None and self._told.refuse:
+                # It was told so while a hook ran. Reading is shut down, so it could not even be closed properly.
+                handshake = server.service.handshake()
+                handshake.fail(ServerClosing("the server is closing"))
+            self.opened = handshake.protocol is not None
         if handshake.protocol is None:
             with server._gate_lock:
                 server._gate.answered(self._ticket)
-        with self._lock:
-            self.opened = handshake.protocol is not None
         log_outcome(server.logger, handshake.response, handshake.failure, self._peer)
         try:
             wire.send(handshake.outgoing())
@@ -243,6 +247,11 @@ class Session:
         connection._tls = wire.tls
         connection.open(handshake.protocol, handshake.leftover)
         return connection
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether an answer could be read: there is no TLS handshake under way."""
+        return self._server.ssl is None or self._wire.tls is not None
 
     def _proxied(self) -> bool:
         """Read the PROXY header; False when the connection is not wanted.
