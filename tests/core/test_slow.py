@@ -34,7 +34,7 @@ def test_the_default() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"policy": "drop"}, ValueError, "policy is one of 'wait', 'close', .*, not 'drop'"),
+        ({"policy": "drop"}, ValueError, "policy of slow consumers is one of 'wait', 'close', .*, not 'drop'"),
         ({"policy": 3}, ValueError, "not 3"),
         ({"limit": -1}, ValueError, "limit"),
         ({"limit": 1.5}, TypeError, "limit"),

@@ -25,12 +25,19 @@ _C = TypeVar("_C", bound=Endpoint)
 
 
 class DrainOutcome(enum.Enum):
-    """How one connection of a server that drained ended."""
+    """How one connection of a server that drained ended.
 
-    CLOSED = "closed"  # our Close was answered
-    ENDED = "ended"  # it ended by itself before that: the peer's Close, its handler, an error
-    UNANSWERED = "unanswered"  # our Close was sent; the connection ended without the peer's
-    CUT = "cut"  # it was cut at the deadline
+    Attributes:
+        CLOSED: our Close was answered.
+        ENDED: it ended by itself before that: the peer's Close, its handler, an error.
+        UNANSWERED: our Close was sent; the connection ended without the peer's.
+        CUT: it was cut at the deadline.
+    """
+
+    CLOSED = "closed"
+    ENDED = "ended"
+    UNANSWERED = "unanswered"
+    CUT = "cut"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

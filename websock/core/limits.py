@@ -37,10 +37,10 @@ class Limits:
             Behind ``trusted_proxies`` it is the address that they report.
         handshakes_per_second: connections that are accepted, with one second's worth at once; 429.
         half_open: opening handshakes whose request is not complete, TLS included, counted from acceptance. When there
-            are so many, nothing is accepted while all of them are younger than half a second: clients that come all at once
-            wait in the kernel. Then one more ends the oldest, as a SYN cache does; it gets 503 if it has sent something
-            and there is no TLS handshake under way. Those whose octets wait for us, unread, are passed over, as long as
-            there are not four times as many.
+            are so many, nothing is accepted while all of them are younger than half a second: clients that come all at
+            once wait in the kernel. Then one more ends the oldest, as a SYN cache does; it gets 503 if it has sent
+            something and there is no TLS handshake under way. Those whose octets wait for us, unread, are passed over,
+            as long as there are not four times as many.
         messages_per_second: of one connection, with one second's worth at once; 1008. Control frames don't count, but
             their octets do.
         bytes_per_second: octets that are received on one connection, with one second's worth at once; 1008. A message

@@ -30,13 +30,20 @@ class SlowPolicy(enum.Enum):
     """What is done with a broadcast when a connection's peer does not take what is sent to it.
 
     Control frames and what ``send`` sends are not concerned; where broadcasts wait in a backlog, they go in front.
+
+    Attributes:
+        WAIT: all of it waits; awaiting ``broadcast(...)`` waits for the peer.
+        CLOSE: over the limit the connection is closed with 1013 (try again later).
+        DROP_NEWEST: over the limit the message is not sent to this peer.
+        DROP_OLDEST: over the limit the oldest one that waits is not sent.
+        KEEP_LATEST: one message of each key waits, and a newer one takes its place; over the limit as DROP_OLDEST.
     """
 
-    WAIT = "wait"  # all of it waits; awaiting ``broadcast(...)`` waits for the peer
-    CLOSE = "close"  # over the limit: the connection is closed with 1013 (try again later)
-    DROP_NEWEST = "drop_newest"  # over the limit: the message is not sent to this peer
-    DROP_OLDEST = "drop_oldest"  # over the limit: the oldest one that waits is not sent
-    KEEP_LATEST = "keep_latest"  # one message of each key waits: a newer one takes its place; over the limit as above
+    WAIT = "wait"
+    CLOSE = "close"
+    DROP_NEWEST = "drop_newest"
+    DROP_OLDEST = "drop_oldest"
+    KEEP_LATEST = "keep_latest"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class SlowConsumers:
                 object.__setattr__(self, "policy", SlowPolicy(self.policy))
             except ValueError:
                 names = ", ".join(repr(one.value) for one in SlowPolicy)
-                raise ValueError(f"policy is one of {names}, not {self.policy!r}") from None
+                raise ValueError(f"policy of slow consumers is one of {names}, not {self.policy!r}") from None
         if not isinstance(self.limit, int) or isinstance(self.limit, bool):
             raise TypeError(f"limit is a number of octets, not {self.limit!r}")
         if self.limit < 0:
