@@ -361,7 +361,8 @@ class AsyncioAdapter:
                     handler(AsyncioEnd(self, ws))
                 except BaseException as error:
                     result = error
-                self.loop.call_soon_threadsafe(done, result)
+                with contextlib.suppress(RuntimeError):  # a server that drained has left it to itself, and all is over
+                    self.loop.call_soon_threadsafe(done, result)
 
             def done(error: BaseException | None) -> None:
                 if not outcome.done():
