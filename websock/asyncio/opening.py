@@ -276,7 +276,7 @@ class Opening(asyncio.Protocol):
         if server.service.handler is nothing_to_do:
             server._untended[connection] = None
         connection.open(transport, handshake.protocol, handshake.leftover, server._on_message)
-        if server._closing is not None:
+        if server._closing is not None and server._farewell is not None:
             connection._start_close(*server._farewell, CloseCause.DRAINED)
         if server.service.handler is not nothing_to_do:  # last, since an eager task runs at once
             self._start(_handle(server.service.handler, connection), connection)

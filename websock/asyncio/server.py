@@ -261,7 +261,7 @@ class Server:
         self._sessions: dict[asyncio.Task[None], ServerConnection] = {}  # by the task of the handler, or of a hook
         self._untended: dict[ServerConnection, None] = {}  # those whose handler has ended, or that need none
         self.draining = False
-        self._farewell: tuple[int, str] = (CloseCode.GOING_AWAY, "")  # for those that are opening meanwhile
+        self._farewell: tuple[int, str] | None = None  # for those that are opening meanwhile
         self._refusing = True  # them
         self._closing: asyncio.Task[Any] | None = None
         self._closed: asyncio.Future[None] | None = None
@@ -404,7 +404,7 @@ class Server:
         serialize_close(Close(code, reason))
         if self._closing is None:
             self._refusing = refuse
-            self._farewell = (code, reason)
+            self._farewell = (code, reason) if close_connections else None
             self._closing = asyncio.get_running_loop().create_task(self._close(close_connections, code, reason))
         elif self.draining and close_connections:
             self._close_connections(code, reason)

@@ -114,11 +114,8 @@ def _is_theirs(file: str) -> bool:
 
 
 def _without_inner(left: list[SocketRow]) -> list[SocketRow]:
-    """But for what a listener has to wake itself: it is closed with it, and is nothing that its user has opened."""
-    from .datagram import Datagram
-    from .listener import Listener
-
-    owners = [one for one in gc.get_objects() if isinstance(one, (Datagram, Listener))]
+    """But for what a listener, or whatever else says so, has to wake itself: nothing that a user has opened."""
+    owners = [one for one in gc.get_objects() if isinstance(getattr(type(one), "inner_sockets", None), property)]
     inner = {sock.fileno() for one in owners for sock in one.inner_sockets}
     return [row for row in left if row.fd not in inner]
 

@@ -234,7 +234,7 @@ class Server:
             self._listener.close()
             raise
         self._closing = False
-        self._farewell: tuple[int, str] = (CloseCode.GOING_AWAY, "")  # for those that are opening meanwhile
+        self._farewell: tuple[int, str] | None = None  # for those that are opening meanwhile
         self.draining = False
         self._refusing = True  # them
         self._acceptor: threading.Thread | None = None  # who is in serve_forever
@@ -355,7 +355,7 @@ class Server:
             ValueError: a code that may not be sent, or a reason of more than 123 octets.
         """
         serialize_close(Close(code, reason))
-        if self._stop_accepting(code, reason, refuse):
+        if self._stop_accepting((code, reason) if close_connections else None, refuse):
             if self._beginning and self._acceptor is threading.current_thread():
                 self._ending = (close_connections, code, reason, refuse)
             else:
@@ -369,13 +369,13 @@ class Server:
         self.model.join()
         self._forget()
 
-    def _stop_accepting(self, code: int, reason: str, refuse: bool) -> bool:
+    def _stop_accepting(self, farewell: tuple[int, str] | None, refuse: bool) -> bool:
         """Let nothing more begin; False when somebody ends the server already."""
         with self._lock:
             if self._closing:
                 return False
             self._refusing = refuse
-            self._farewell = (code, reason)
+            self._farewell = farewell
             self._closing = True
             acceptor = self._acceptor
         self._listener.close()
@@ -419,7 +419,7 @@ class Server:
         plan = Plan(deadline, code, reason, spread)
         started = time.monotonic()
         before, self.draining = self.draining, True
-        if not self._stop_accepting(code, reason, refuse):
+        if not self._stop_accepting((code, reason), refuse):
             self.draining = before
             raise InvalidState("the server is closing already")
         self.logger.info("server draining")

@@ -184,7 +184,7 @@ class Session:
             return
         if self._told is not None:
             self._close_as_told(connection)
-        elif server._closing:
+        elif server._closing and server._farewell is not None:
             connection._start_close(*server._farewell, CloseCause.DRAINED)
         with HandlerRun(connection.logger) as run:
             server.service.handler(connection)

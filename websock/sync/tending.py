@@ -54,7 +54,13 @@ class Tending:
     def __init__(self) -> None:
         self._selector: selectors.BaseSelector | None = None
         self._wake: socket.socket | None = None
+        self._waker: socket.socket | None = None
         self._begin()
+
+    @property
+    def inner_sockets(self) -> tuple[socket.socket, ...]:
+        """What the thread has to be woken with: see `LeakCheck`."""
+        return () if self._wake is None or self._waker is None else (self._wake, self._waker)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -85,6 +91,7 @@ class Tending:
 
     def _start(self) -> None:
         waker, self._wake = socket.socketpair()
+        self._waker = waker
         self._wake.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(waker, selectors.EVENT_READ)
@@ -99,7 +106,7 @@ class Tending:
         for one in (self._selector, self._wake, waker):
             if one is not None:
                 one.close()
-        self._selector = self._wake = self._thread = None
+        self._selector = self._wake = self._waker = self._thread = None
 
     # The thread.
 
