@@ -14,7 +14,7 @@ import websock
 import websock.sync
 import websock.sync.server
 from websock.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, KeepaliveTimeout
-from websock.net.channel import Channel
+from websock.net.channel import FIRST_SIZE, READ_SIZE, SHRINK_AFTER, Channel
 
 from .drivers import Background, until
 from .raw import CLOSE, PING, PONG, TEXT
@@ -420,3 +420,27 @@ def test_shutdown_in_a_signal_handler_while_a_connection_begins(bench: Any, monk
             assert caught.value.rcvd == websock.Close(1001, "")
             serving.result(5)
     assert not server.model.jobs()
+
+
+def test_the_read_buffer_is_as_large_as_what_comes() -> None:
+    """Thousands of connections that say little have little memory, also when each of them was sent something once."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        channel = Channel(ours)
+
+        def after(octets: int, times: int = 1) -> int:
+            for _ in range(times):
+                theirs.sendall(bytes(octets))
+                data = channel.receive()
+                assert data is not None
+                assert bytes(data) == bytes(min(octets, len(data)))
+            return 0 if channel._buffer is None else len(channel._buffer)
+
+        assert after(100) == FIRST_SIZE
+        assert after(FIRST_SIZE) == READ_SIZE
+        assert after(READ_SIZE) == READ_SIZE
+        assert after(100, SHRINK_AFTER - 1) == READ_SIZE
+        assert after(FIRST_SIZE) == READ_SIZE
+        assert after(100, SHRINK_AFTER) == 0
+        assert after(100) == FIRST_SIZE

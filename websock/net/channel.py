@@ -17,6 +17,7 @@ __all__ = ["GATHER", "Channel", "after", "can_be_read", "channel_for", "wait_for
 READ_SIZE: Final = 2**16
 _MOST: Final = 2e6  # seconds that poll can count; more are for ever
 FIRST_SIZE: Final = 2**12  # octets of the buffer until a read fills it: thousands of connections say little, or nothing
+SHRINK_AFTER: Final = 32  # reads in a row that the small buffer would have held; then the large one is let go
 GATHER: Final = 64  # buffers in one system call; every system allows more
 
 
@@ -26,7 +27,7 @@ class Channel:
     Several threads may wait and write; who reads and who writes is for the caller to decide. `shutdown` wakes all.
     """
 
-    __slots__ = ("_buffer", "sock")
+    __slots__ = ("_buffer", "_little", "sock")
 
     has_descriptor: ClassVar[bool] = True
 
@@ -34,6 +35,7 @@ class Channel:
         sock.setblocking(False)
         self.sock = sock
         self._buffer: memoryview | None = None
+        self._little = 0  # reads in a row that have used little of a large buffer
 
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
         """Wait until the socket can be read or written, as asked, for `timeout` seconds at most (None: for ever).
@@ -62,6 +64,13 @@ class Channel:
             return None
         if size == FIRST_SIZE == len(buffer):
             self._buffer = memoryview(bytearray(READ_SIZE))
+            self._little = 0
+        elif size < FIRST_SIZE < len(buffer):
+            self._little += 1
+            if self._little == SHRINK_AFTER:
+                self._buffer = None
+        else:
+            self._little = 0
         return buffer[:size]
 
     def send(self, buffers: list[Buffer]) -> list[Buffer]:
