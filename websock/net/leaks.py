@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 import tracemalloc
 import weakref
@@ -18,6 +19,7 @@ from .info import SocketRow, sockets_of
 
 __all__ = ["LeakCheck"]
 
+_MOMENT = 0.1  # seconds
 _DEPTH = 6  # calls that are shown of where a socket was opened
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep  # what is in there says nothing to its user
 
@@ -65,6 +67,10 @@ class LeakCheck:
             if error is None:
                 left = [row for row in sockets_of() if (row.fd, row.inode) not in self._before]
                 if left and (left := _without_inner(left)):
+                    time.sleep(_MOMENT)  # another thread may be closing them just now
+                    same = {(row.fd, row.inode) for row in left}
+                    left = _without_inner([row for row in sockets_of() if (row.fd, row.inode) in same])
+                if left:
                     raise AssertionError(_told(left))
         finally:
             if self._trace:
