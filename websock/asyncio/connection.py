@@ -160,7 +160,8 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
             if not ended.done():
                 ended.set_result(None)
         self._closed = None
-        log_end(self.logger, self.remote_address, self._why_closed(), self._counted)
+        self._note_end()
+        log_end(self)
 
     def _tell_lost(self) -> None:
         # Without an error it is us who ended it: the peer's end is told before.
@@ -175,11 +176,11 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
             left += self._backlog.octets
         self._protocol.ending.unsent = max(self._protocol.ending.unsent, left)
 
+    def _note_end(self) -> None:
+        self._protocol.note_end(time.monotonic(), self._heard_at or None)
+
     def _why_closed(self) -> ConnectionClosed:
-        ending = self._protocol.ending
-        ending.heard_at = self._heard_at or None
-        if ending.ended_at is None and self._protocol.state >= _ENDING:
-            ending.ended_at = time.monotonic()
+        self._note_end()
         if self._protocol.state is State.CLOSED and not self._lost:
             self._note_unsent()
         error = self._protocol.closed()

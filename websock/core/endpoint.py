@@ -165,17 +165,19 @@ _GIVEN_UP: Final = frozenset(
 )
 
 
-def log_end(logger: LoggerLike, peer: object, error: ConnectionClosed, counted: bool) -> None:
+def log_end(connection: Endpoint) -> None:
     """One line for the end of a connection; one that we gave up is news, others are not.
 
-    Where limits are `counted`, one line tells of all connections that were over one.
+    Where a `Gate` counts what is over a limit, one line of its tells of all such connections.
     """
-    if error.cause in _GIVEN_UP and not (counted and error.cause is CloseCause.OVER_LIMIT):
+    logger, cause = connection.logger, connection._protocol.ending.cause
+    if cause in _GIVEN_UP and not (connection._counted and cause is CloseCause.OVER_LIMIT):
+        error = connection._why_closed()
         # The text quotes what the peer said: no control characters.
         text = str(error).encode("unicode_escape").decode()
-        logger.info("connection with %s given up: %s, %s", peer, error.cause.name, text)
-    else:
-        logger.debug("connection closed: %s", error)
+        logger.info("connection with %s given up: %s, %s", connection.remote_address, error.cause.name, text)
+    elif logger.isEnabledFor(logging.DEBUG):  # what is not written need not be put together for every connection
+        logger.debug("connection closed: %s", connection._why_closed())
 
 
 def log_stall(logger: LoggerLike, peer: object, stall: Stall, busy: str) -> None:

@@ -215,7 +215,7 @@ class Gate:
 
     def closed(self, ticket: Ticket, protocol: Protocol, now: float) -> None:
         """An open connection is closed: a line, if it was a limit that ended it."""
-        cause = protocol.closed().__cause__ if protocol.close_sent is not None else None
+        cause = protocol.ending.error if protocol.close_sent is not None else None
         if isinstance(cause, _LIMITS):
             what = cause if isinstance(cause, RateExceeded) else cause.text  # others name what the peer has chosen
             # One peer's affair, and no news for who has configured no logging; a refusal is.

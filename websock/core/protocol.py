@@ -747,6 +747,12 @@ class Protocol:
         self._held = []
         self.wants_close = True
 
+    def note_end(self, now: float, heard_at: float | None) -> None:
+        """Tell when the last octet came, if that is known, and the time: if the connection has ended, it did by now."""
+        self.ending.heard_at = heard_at
+        if self.ending.ended_at is None and self.state >= State.ENDING:
+            self.ending.ended_at = now
+
     def closed(self) -> ConnectionClosed:
         """How the connection ended or is ending, as the exception to raise; ``__cause__`` says why if that is known."""
         return self.ending.exception(self.close_received, self.close_sent)

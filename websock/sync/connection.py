@@ -415,13 +415,13 @@ class Connection(Endpoint):
             self._start_close(code, "", CloseCause.HANDLER_FAILED)
         self.close(code)
 
+    def _note_end(self) -> None:
+        self._protocol.note_end(time.monotonic(), self._heard_at or None)
+
     def _why_closed(self) -> ConnectionClosed:
-        ending = self._protocol.ending
-        ending.heard_at = self._heard_at or None
-        if ending.ended_at is None and self._protocol.state >= State.ENDING:
-            ending.ended_at = time.monotonic()
+        self._note_end()
         if self._protocol.state is State.CLOSED:
-            backlog = self._backlog
+            ending, backlog = self._protocol.ending, self._backlog
             ending.unsent = self._dropped + sum(map(len, self._unsent)) + self._protocol.unsent
             ending.unsent += 0 if backlog is None else backlog.octets
         return self._protocol.closed()
@@ -715,4 +715,5 @@ class Connection(Endpoint):
 
     def _closed(self) -> None:
         """It is over."""
-        log_end(self.logger, self.remote_address, self._why_closed(), self._counted)
+        self._note_end()
+        log_end(self)
