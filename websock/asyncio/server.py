@@ -17,7 +17,6 @@ from ..core.draining import Drained, Plan, outcome_of
 from ..core.endpoint import default_logger
 from ..core.forwarding import Networks, ProxyHeader
 from ..core.gate import Ticket
-from ..core.handshake import refusal_bytes
 from ..core.limits import Limits
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import LINGER_TIME, State
@@ -282,8 +281,7 @@ class Server:
     def _accepted(self, sock: socket.socket, peer: Any) -> None:
         ticket = self._gate.enter(peer, self._loop.time())
         if isinstance(ticket, InvalidHandshake):
-            plain = self._ssl is None and not self.service.proxy_protocol
-            self._away.turn_away(sock, refusal_bytes(ticket) if plain else b"")
+            self._away.turn_away(sock, self.service.refusal(ticket, secure=self._ssl is not None))
             return
         if wait := self._gate.wait(self._loop.time()):
             self._acceptor.pause()

@@ -15,8 +15,10 @@ from .closing import Close, serialize_close
 from .endpoint import Endpoint
 from .protocol import State
 
-__all__ = ["Drained", "DrainOutcome", "Plan", "outcome_of"]
+__all__ = ["Drained", "DrainOutcome", "Plan", "moment", "outcome_of"]
 
+DEADLINE: Final = 30.0  # seconds, unless ``drain`` says otherwise
+CODE: Final = CloseCode.SERVICE_RESTART  # likewise
 PATIENCE: Final = 0.5  # part of the deadline after which a connection is closed though its handler is busy
 LAST: Final = 1.0  # seconds for what is cut to end
 STEP: Final = 0.02  # seconds between two looks at connections that were not idle
@@ -101,11 +103,15 @@ class Plan:
         return PATIENCE * (self.deadline - self.spread)
 
     def times(self, connections: Iterable[_C]) -> list[tuple[float, _C]]:
-        """When to close each: at random within ``spread``, so that they don't all come back at once; last ones first,
-        for ``pop``."""
-        when = [(random.uniform(0, self.spread), connection) for connection in connections]  # noqa: S311 - no secret
+        """When to close each; last ones first, for ``pop``."""
+        when = [(moment(self.spread), connection) for connection in connections]
         when.sort(key=lambda pair: pair[0], reverse=True)
         return when
+
+
+def moment(spread: float) -> float:
+    """When to close one connection: at random within `spread` seconds, so that clients don't all come back at once."""
+    return random.uniform(0, spread)  # noqa: S311 - no secret
 
 
 def outcome_of(connection: Endpoint, plan: Plan, cut: bool) -> DrainOutcome:
@@ -118,9 +124,4 @@ def outcome_of(connection: Endpoint, plan: Plan, cut: bool) -> DrainOutcome:
         return DrainOutcome.ENDED
     if protocol.close_received is None:
         return DrainOutcome.UNANSWERED
-    ours_first = not protocol.closed().rcvd_then_sent
-    return DrainOutcome.CLOSED if ours_first else DrainOutcome.ENDED
-
-
-DEADLINE: Final = 30.0
-CODE: Final = CloseCode.SERVICE_RESTART
+    return DrainOutcome.ENDED if protocol.ending.received_first else DrainOutcome.CLOSED

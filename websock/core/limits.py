@@ -137,17 +137,15 @@ class Meter:
 
     Attributes:
         step_messages, step_octets: what is added up until `add` is called.
-        saved: seconds in which we did not read: what the peer sent meanwhile comes at once then. Whoever paused adds
-            to it.
     """
 
     __slots__ = (
         "_messages", "_messages_left", "_messages_rate", "_octets", "_octets_left", "_octets_rate", "_paused_at",
-        "saved", "step_messages", "step_octets",
+        "_saved", "step_messages", "step_octets",
     )  # fmt: skip
 
     def __init__(self, messages_per_second: float | None, bytes_per_second: float | None) -> None:
-        self.saved = 0.0
+        self._saved = 0.0  # seconds in which we did not read: what the peer sent meanwhile comes at once then
         self._messages_rate = messages_per_second
         self._octets_rate = bytes_per_second
         self.step_messages, self._messages = _stepwise(messages_per_second)
@@ -167,11 +165,11 @@ class Meter:
         octets += self.step_octets - self._octets_left
         messages += self.step_messages - self._messages_left
         self._octets_left, self._messages_left = self.step_octets, self.step_messages
-        if self.saved:
+        if self._saved:
             for bucket in (self._messages, self._octets):
                 if bucket is not None:
-                    bucket.save(self.saved)
-            self.saved = 0.0
+                    bucket.save(self._saved)
+            self._saved = 0.0
         if self._messages is not None and not self._messages.take(messages, now):
             return RateExceeded(f"more than {self._messages_rate:g} messages per second")
         if self._octets is not None and not self._octets.take(octets, now):
@@ -186,7 +184,7 @@ class Meter:
     def resume(self, now: float) -> None:
         """We read again: what the peer sent meanwhile comes at once now."""
         if self._paused_at is not None:
-            self.saved += now - self._paused_at
+            self._saved += now - self._paused_at
             self._paused_at = None
 
 

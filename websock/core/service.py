@@ -9,14 +9,14 @@ from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any
 
-from ..exceptions import CloseCause, ConnectionClosed
+from ..exceptions import CloseCause, ConnectionClosed, InvalidHandshake
 from ..http11 import Response
 from ..spec import CloseCode
 from ..typing import LoggerLike
 from .endpoint import Endpoint
 from .forwarding import Networks
 from .gate import Gate
-from .handshake import ServerHandshake
+from .handshake import ServerHandshake, refusal_bytes
 from .limits import Limits
 from .options import Options
 from .slow import DEFAULT, SlowConsumers
@@ -45,6 +45,10 @@ class Service:
     def gate(self) -> Gate:
         """What counts the connections of one server."""
         return Gate(self.limits, self.logger, self.trusted_proxies, self.proxy_protocol)
+
+    def refusal(self, failure: InvalidHandshake, *, secure: bool) -> bytes:
+        """What to write to a connection of which nothing is read; nothing where TLS or a proxy has to speak first."""
+        return b"" if secure or self.proxy_protocol else refusal_bytes(failure)
 
     def handshake(self) -> ServerHandshake:
         """The opening handshake of one connection."""

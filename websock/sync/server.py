@@ -16,16 +16,12 @@ from ..core.draining import Drained, Plan, outcome_of
 from ..core.endpoint import default_logger
 from ..core.forwarding import Networks
 from ..core.gate import Ticket
-from ..core.handshake import refusal_bytes
 from ..core.limits import Limits
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
 from ..core.protocol import State
 from ..core.service import Service, check_kind
 from ..core.slow import SlowConsumers, SlowPolicy, checked_policy
-from ..exceptions import (
-    InvalidHandshake,
-    InvalidState,
-)
+from ..exceptions import InvalidHandshake, InvalidState
 from ..http11 import Request, Response
 from ..net import memory
 from ..net.address import Address
@@ -64,15 +60,14 @@ class ServerConnection(Connection):
     _ticket: Ticket
 
     server: Server
+    proxy_address: Any
+    forwarded_proto: str | None
 
     def _closed(self) -> None:
         super()._closed()
         server = self.server
         with server._gate_lock:
             server._gate.closed(self._ticket, self._protocol, time.monotonic())
-
-    proxy_address: Any
-    forwarded_proto: str | None
 
 
 Handler = Callable[[ServerConnection], None]
@@ -328,8 +323,7 @@ class Server:
 
     def _turn_away(self, sock: Any, failure: InvalidHandshake) -> None:
         """Refuse a connection of which nothing was read."""
-        plain = self.ssl is None and not self.service.proxy_protocol
-        self._away.turn_away(sock, refusal_bytes(failure) if plain else b"")
+        self._away.turn_away(sock, self.service.refusal(failure, secure=self.ssl is not None))
 
     def shutdown(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import random
 import socket
 import threading
 import time
@@ -92,7 +91,7 @@ class Session:
         case, and not before a moment at random within `spread` seconds: for that `step` has to be called.
         """
         with self._lock:
-            leave_at = time.monotonic() + random.uniform(0, spread)  # noqa: S311 - no secret
+            leave_at = time.monotonic() + draining.moment(spread)
             self._told = _Told(close_connections, code, reason, refuse, patience, leave_at)
             if not self.opened:
                 if refuse:
