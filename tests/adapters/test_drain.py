@@ -79,9 +79,10 @@ def test_what_was_accepted_is_answered(bench: Any, name: str) -> None:
         client.send(str(number))
     taken.wait(10)
     draining = Background(drain, server, 30)
-    until(lambda: server.server.draining)
-    time.sleep(0.1)  # it has looked at the connection several times
+    (connection,) = server.server.connections
+    until(lambda: connection._protocol.leaving)  # it was asked to leave, and does not while the handler is busy
     assert not draining.done
+    assert connection.state is websock.State.OPEN
     go.set()
     assert [client.recv() for _ in range(5)] == list("01234")
     with pytest.raises(ConnectionClosedError) as caught:
