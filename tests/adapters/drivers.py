@@ -26,10 +26,10 @@ try:
 except ImportError:
     uvloop = None  # type: ignore[assignment,unused-ignore]
 
-BOUND = 8.0  # seconds that anything may take
+BOUND = 30.0  # seconds that anything may take; a busy machine may stand still for many
 
 
-def until(condition: Callable[[], Any], bound: float = 5.0, what: str = "") -> Any:
+def until(condition: Callable[[], Any], bound: float = BOUND, what: str = "") -> Any:
     """Wait for a condition that nothing can be waited on for."""
     deadline = time.monotonic() + bound
     while not (value := condition()):

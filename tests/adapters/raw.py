@@ -43,7 +43,7 @@ class Raw:
     """A connected socket, blocking with a bound on each call."""
 
     def __init__(self, sock: socket.socket, *, client: bool) -> None:
-        sock.settimeout(10)
+        sock.settimeout(30)
         self.sock = sock
         self.client = client  # we are the client: we mask
         self.buffer = b""

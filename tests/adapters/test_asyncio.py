@@ -36,7 +36,7 @@ except ImportError:
 LOOPS = ["asyncio", "uvloop"]
 
 
-def run(main: Callable[[], Awaitable[Any]], loop: str = "asyncio", bound: float = 20) -> Any:
+def run(main: Callable[[], Awaitable[Any]], loop: str = "asyncio", bound: float = 60) -> Any:
     async def bounded() -> Any:
         async with asyncio.timeout(bound):
             result = await main()

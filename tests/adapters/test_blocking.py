@@ -100,13 +100,13 @@ def test_close_frame_is_written_before_the_socket_is_closed(bench: Any, kind: st
             buffers = super()._outgoing()
             if self.close_code is not None and not taken.is_set():
                 taken.set()
-                go.wait(2)
+                go.wait(30)
             return buffers
 
     end, raw = bench.raw("sync", "server", kind, create_connection=Slow)
     raw.close()
     receiving = Background(end.recv)
-    assert taken.wait(2)
+    assert taken.wait(30)
     # _outgoing is called with the lock held; let the other thread come as near as it can.
     other = Background(end.ws._flush)
     until(lambda: other.done or other.thread.is_alive())
@@ -309,7 +309,7 @@ def test_connection_accepted_during_shutdown_is_waited_for(bench: Any, monkeypat
     monkeypatch.setattr(server, "_begin", slow)
     serving = Background(server.serve_forever)
     client = Background(websock.sync.connect, f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", open_timeout=3)
-    assert entered.wait(3)
+    assert entered.wait(30)
     server.shutdown()
     left = server.model.jobs()
     go.set()

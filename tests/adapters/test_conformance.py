@@ -184,7 +184,7 @@ def test_streaming_of_fragments(few_pairs: Any) -> None:
             for i in range(5):
                 yield f"part {i},"
                 if i == 2:
-                    go.wait(10)
+                    go.wait(30)
 
         sending = None
         if hasattr(one, "adapter"):
@@ -316,7 +316,7 @@ def test_simultaneous_close(pair: Any) -> None:
     ready = threading.Barrier(2)
 
     def close(end: Any, code: int) -> None:
-        ready.wait(5)
+        ready.wait(30)
         end.close(code)
 
     closings = [Background(close, one, 3001), Background(close, other, 3002)]

@@ -61,7 +61,7 @@ def test_it_may_be_declined_by_either(bench: Any, name: str) -> None:
     where = bench.where("tcp4")
     _, ends = bench.serve_parked(name, where, compression=None)
     client = bench.connect(name, where)
-    server = ends.get(timeout=5)
+    server = ends.get(timeout=30)
     assert client.extensions == server.extensions == ()
     assert "Sec-WebSocket-Extensions" in client.request.headers
     assert "Sec-WebSocket-Extensions" not in client.response.headers
@@ -78,7 +78,7 @@ def test_a_broadcast_to_connections_of_all_kinds(bench: Any, name: str) -> None:
         _, ends = bench.serve_parked(name, where)
         for _ in range(2):
             clients.append(bench.connect(name, where, **options))
-            servers.append(ends.get(timeout=5))
+            servers.append(ends.get(timeout=30))
     package: Any = getattr(websock, name)
     for text in (JSON, "short", JSON):
 

@@ -69,7 +69,7 @@ def test_what_was_accepted_is_answered(bench: Any, name: str) -> None:
         while True:
             message = end.recv(None)
             taken.set()
-            go.wait(10)
+            go.wait(30)
             end.send(message)
 
     where = bench.where("tcp4")
@@ -77,7 +77,7 @@ def test_what_was_accepted_is_answered(bench: Any, name: str) -> None:
     client = bench.connect("sync", where)
     for number in range(5):
         client.send(str(number))
-    taken.wait(10)
+    taken.wait(30)
     draining = Background(drain, server, 30)
     (connection,) = server.server.connections
     until(lambda: connection._protocol.leaving)  # it was asked to leave, and does not while the handler is busy
@@ -166,7 +166,7 @@ def test_a_handler_that_does_not_come_back_is_cut(bench: Any, name: str) -> None
 
     def stuck(end: Any) -> None:
         end.recv(None)
-        over.wait(10)
+        over.wait(30)
 
     server = bench.serve(name, where, stuck)
     client = bench.connect("sync", where)

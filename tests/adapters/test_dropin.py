@@ -60,7 +60,7 @@ with serve(hello, "localhost", 0) as server:
         websocket.send("World")
         result = websocket.recv()
         try:
-            websocket.recv(timeout=5)
+            websocket.recv(timeout=30)
         except ConnectionClosed as exc:
             codes = exc.rcvd.code, exc.sent.code, exc.rcvd_then_sent
     server.shutdown()
@@ -180,10 +180,10 @@ def exchange(client: Any) -> None:
     """Talk to an echo server of `websockets` or ours."""
     for message in ("text", b"octets", "", b"", "x" * 300_000, b"y" * 70_000):
         client.send(message)
-        assert client.recv(timeout=5) == message
-    assert client.ping().wait(5)
+        assert client.recv(timeout=30) == message
+    assert client.ping().wait(30)
     client.send(["a", "b", "c"])
-    assert client.recv(timeout=5) == "abc"
+    assert client.recv(timeout=30) == "abc"
     client.close(3000, "done")
 
 

@@ -410,7 +410,7 @@ def test_octets_behind_the_handshake(bench: Any, name: str) -> None:
     _, ends = bench.serve_parked(name, where)
     with where.raw_client() as raw:
         raw.ask(REQUEST + frame(TEXT, b"early") + frame(PING, b"p") + frame(TEXT, b"late")[:5])
-        end = ends.get(timeout=5)
+        end = ends.get(timeout=30)
         assert end.recv() == "early"
         receiving = Background(end.recv)
         assert raw.recv() == (PONG, b"p")
@@ -474,7 +474,7 @@ def test_tls_damaged_record_after_a_message(bench: Any, client_ssl: ssl.SSLConte
         pump(tls.do_handshake)
         pump(tls.write, REQUEST)
         assert pump(tls.read, 10000).startswith(b"HTTP/1.1 101")
-        end = ends.get(timeout=5)
+        end = ends.get(timeout=30)
         tls.write(frame(TEXT, b"whole"))
         sock.sendall(outgoing.read() + b"\x17\x03\x03\x00\x20" + b"garbage!" * 4)
         assert end.recv() == "whole"

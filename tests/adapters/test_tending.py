@@ -93,7 +93,7 @@ def test_one_thread_for_all_and_none_for_nobody(bench: Any, soon: None) -> None:
     where = bench.where("tcp4")
     _, ends = bench.serve_parked("sync", where)
     clients = [bench.connect("sync", where) for _ in range(5)]
-    servers = [ends.get(timeout=5) for _ in clients]
+    servers = [ends.get(timeout=30) for _ in clients]
     until(lambda: all(map(is_tended, clients + servers)))
     assert helpers() == 1
     for one in clients:
@@ -139,7 +139,7 @@ def test_closing_at_any_moment(bench: Any, soon: None, monkeypatch: pytest.Monke
     _, ends = bench.serve_parked("sync", where)
     for i in range(60):
         client = bench.connect("sync", where)
-        other = ends.get(timeout=5)
+        other = ends.get(timeout=30)
         threading.Event().wait(i * 0.0003)
         other.ws._protocol.ping(b"x")
         client.close()

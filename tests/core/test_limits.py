@@ -18,7 +18,14 @@ from websock.core.handshake import ServerHandshake, refusal_bytes
 from websock.core.limits import SAVED, Bucket, Limits, Meter
 from websock.core.protocol import Protocol, State
 from websock.datastructures import Headers
-from websock.exceptions import InvalidHandshake, InvalidMessage, LimitExceeded, RateExceeded, TooManyFragments
+from websock.exceptions import (
+    CloseCause,
+    InvalidHandshake,
+    InvalidMessage,
+    LimitExceeded,
+    RateExceeded,
+    TooManyFragments,
+)
 from websock.http11 import Request
 from websock.spec import MAX_FRAGMENTS, MAX_HEADERS
 
@@ -188,7 +195,7 @@ class Lines(logging.Handler):
         self.logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        assert record.levelno == (logging.INFO if "closed with" in record.getMessage() else logging.WARNING)
+        assert record.levelno == (logging.INFO if record.getMessage().startswith("closed with") else logging.WARNING)
         self.texts.append(record.getMessage())
 
 
@@ -462,6 +469,23 @@ def test_the_end_by_a_limit_has_a_line(limits: dict[str, int], data: bytes, line
     one.closed(ticket, protocol, 0.0)
     assert lines.texts == ([] if line is None else [line])
     assert not len(one)
+
+
+def test_a_crowd_that_is_too_slow_has_one_line() -> None:
+    lines = Lines()
+    one = Gate(Limits(), lines.logger)
+    for number in range(1000):
+        ticket = entered(one, A)
+        protocol = Protocol(server=True)
+        protocol.fail(1013, "too slow", why=CloseCause.SLOW_CONSUMER)
+        protocol.lost()
+        one.leave(ticket)
+        one.closed(ticket, protocol, 0.0)
+        one.warn(ticket, "kept: we stalled (event loop busy)", f"for {number}.0 s", 0.0)
+    assert lines.texts == [
+        "connection closed with 1013 (SLOW_CONSUMER): it did not take what was broadcast: 192.0.2.1",
+        "connection kept: we stalled (event loop busy): 192.0.2.1, for 0.0 s",
+    ]
 
 
 def test_failures_of_the_gate_are_handshake_failures() -> None:

@@ -446,7 +446,7 @@ def answering(driver: Blocking) -> Iterator[tuple[TLSStream, socket.socket]]:
         client.sock.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             client.sock.recv(2**16)  # the tickets
-        peer.settimeout(10)
+        peer.settimeout(30)
         yield server, peer
 
 

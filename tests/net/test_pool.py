@@ -83,7 +83,7 @@ def test_used_again(form: Make, world: World) -> None:
         async with form() as pool:
             async with pool.connection(HERE) as one:
                 pass
-            async with pool.connection(ANYWHERE, timeout=5) as two:
+            async with pool.connection(ANYWHERE, timeout=30) as two:
                 assert two is one
                 async with pool.connection(HERE) as three:
                     assert three is not one
@@ -323,7 +323,7 @@ def test_a_wrong_question_changes_nothing(
                     async with pool.connection(HERE, **wrong):
                         pass
             assert pool.pool.stats == PoolStats()
-            async with pool.connection(HERE, timeout=5):
+            async with pool.connection(HERE, timeout=30):
                 pass
 
     run(main())

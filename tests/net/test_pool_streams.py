@@ -121,15 +121,15 @@ def test_asyncio(server: Server, options: Options) -> None:
 def test_a_stream_that_was_only_written_to_is_used_again(server: Server, options: Options) -> None:
     """What TLS says for itself, such as a server's tickets, is not taken for an answer that nobody has read."""
     with Pool(size=1, **options(connect)) as pool:
-        with pool.connection(server.address, timeout=5) as stream:
+        with pool.connection(server.address, timeout=30) as stream:
             stream.send_all(b"hello")
             first = stream
             assert stream.receive_exactly(5) == b"hello"
-        with pool.connection(server.address, timeout=5) as stream:
+        with pool.connection(server.address, timeout=30) as stream:
             assert stream is first
             stream.send_all(b"an answer that nobody reads")
             select.select([stream.fileno()], [], [], 5)
-        with pool.connection(server.address, timeout=5) as stream:
+        with pool.connection(server.address, timeout=30) as stream:
             assert stream is not first
             assert stream.quiet()
             stream.send_eof()
@@ -139,16 +139,16 @@ def test_a_stream_that_was_only_written_to_is_used_again(server: Server, options
 
     async def main() -> None:
         async with TaskPool(size=1, **options(connect_task)) as pool:
-            async with pool.connection(server.address, timeout=5) as stream:
+            async with pool.connection(server.address, timeout=30) as stream:
                 await stream.send_all(b"hello")
                 first = stream
                 assert await stream.receive_exactly(5) == b"hello"
-            async with pool.connection(server.address, timeout=5) as stream:
+            async with pool.connection(server.address, timeout=30) as stream:
                 assert stream is first
                 await stream.send_all(b"an answer that nobody reads")
                 while stream.quiet():  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.001)
-            async with pool.connection(server.address, timeout=5) as stream:
+            async with pool.connection(server.address, timeout=30) as stream:
                 assert stream is not first
         with pytest.raises(OSError, match="closed"):
             first.quiet()
@@ -160,7 +160,7 @@ def test_what_one_user_left_is_not_the_next_ones(server: Server, options: Option
     """Of TLS the rest of an answer is decrypted already, and the socket has nothing more to read."""
     with Pool(**options(connect)) as pool:
         for question in (b"one two", b"three"):
-            with pool.connection(server.address, timeout=5) as stream:
+            with pool.connection(server.address, timeout=30) as stream:
                 stream.send_all(question)
                 assert stream.receive(3) == question[:3]
         assert pool.stats.dead == 1
@@ -170,7 +170,7 @@ def test_what_one_task_left_is_not_the_next_ones(server: Server, options: Option
     async def main() -> None:
         async with TaskPool(**options(connect_task)) as pool:
             for question in (b"one two", b"three"):
-                async with pool.connection(server.address, timeout=5) as stream:
+                async with pool.connection(server.address, timeout=30) as stream:
                     await stream.send_all(question)
                     assert await stream.receive(3) == question[:3]
             assert pool.stats.dead == 1
@@ -184,7 +184,7 @@ def test_a_peer_that_does_not_read_holds_up_no_pool() -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-            async with TaskPool() as pool, pool.connection(address, timeout=5) as stream:
+            async with TaskPool() as pool, pool.connection(address, timeout=30) as stream:
                 sending = asyncio.create_task(stream.send_all(b"x" * 2**24))
                 await asyncio.sleep(0)
                 sending.cancel()

@@ -150,7 +150,7 @@ def scene(request: pytest.FixtureRequest, server_ssl: ssl.SSLContext, client_ssl
                             client.maximum_version = ssl.TLSVersion.TLSv1_2
                         plain, theirs = theirs, await asyncio.to_thread(client.wrap_socket, theirs)
                         assert plain.fileno() == -1
-                    theirs.settimeout(10)
+                    theirs.settimeout(30)
                     stack.callback(theirs.close)
                     await protocol.made.wait()
                     return transport, protocol, Peer(theirs)
@@ -482,7 +482,7 @@ def tls_pair(loop: str, server: ssl.SSLContext, main: Callable[[Any, Any, socket
         transport = transport_for(asyncio.get_running_loop(), ours, notes, context=server, server_side=True)
         transport.start()
         with theirs:
-            theirs.settimeout(10)
+            theirs.settimeout(30)
             await main(transport, notes, theirs)
             transport.abort()
             await notes.lost.wait()
@@ -654,7 +654,7 @@ def test_pauses_do_not_let_what_is_encrypted_pile_up(loop: str, server_ssl: ssl.
         notes.on_data = pause
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-        theirs.settimeout(10)
+        theirs.settimeout(30)
         peer = await asyncio.to_thread(client.wrap_socket, theirs)
         data = bytes(range(256)) * 40_000
         writing = asyncio.create_task(asyncio.to_thread(peer.sendall, data))
@@ -673,7 +673,7 @@ def test_answers_do_not_pile_up_for_a_peer_who_does_not_read(loop: str, server_s
     async def main(transport: Any, notes: Any, theirs: socket.socket) -> None:
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-        theirs.settimeout(10)
+        theirs.settimeout(30)
         peer = await asyncio.to_thread(client.wrap_socket, theirs)
         peer.settimeout(0.01)
         with contextlib.suppress(TimeoutError):
@@ -696,7 +696,7 @@ def test_answers_do_not_pile_up_for_a_peer_who_does_not_read(loop: str, server_s
         transport._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         data = os.urandom(2**20)
         with socket.socket(fileno=os.dup(peer.fileno())) as raw:
-            raw.settimeout(10)
+            raw.settimeout(30)
             for _ in range(2):  # and it reads on when they have gone out
                 writing = asyncio.create_task(asyncio.to_thread(raw.sendall, data))
                 for _ in range(1000):
@@ -720,7 +720,7 @@ def test_who_writes_while_the_peer_renegotiates_is_paused(loop: str, server_ssl:
     async def main(transport: Any, notes: Any, theirs: socket.socket) -> None:
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-        theirs.settimeout(10)
+        theirs.settimeout(30)
         peer = await asyncio.to_thread(client.wrap_socket, theirs)
 
         class Renegotiating:

@@ -257,7 +257,7 @@ class Connection(Pump, Endpoint, asyncio.BufferedProtocol):
         else:
             due = protocol.tick(now, waiting=waiting, heard_at=heard_at)
         if (stall := protocol.take_stall()) is not None:
-            log_stall(self.logger, self.remote_address, stall, "event loop busy")
+            log_stall(self, stall, "event loop busy")
         self._timer = None if due is None else self._loop.call_later(max(0.0, due - now), self._timeout)
 
     def _timeout(self) -> None:

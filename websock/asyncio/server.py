@@ -66,6 +66,9 @@ class ServerConnection(Connection):
         gate.leave(self._ticket)
         gate.closed(self._ticket, self._protocol, self._loop.time())
 
+    def _warn(self, what: str, details: str = "") -> None:
+        self.server._gate.warn(self._ticket, what, details, self._loop.time())
+
     @property
     def remote_address(self) -> Any:
         """The client's address: the peer's, as ``socket.getpeername()`` gives it, or what a trusted proxy said."""

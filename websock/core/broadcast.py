@@ -113,12 +113,6 @@ def place(connection: Endpoint, encoded: Broadcast, waiting: int) -> bool:
     if waiting + encoded.size <= slow.limit:
         return True
     if policy is SlowPolicy.CLOSE:
-        connection.logger.warning(
-            "connection from %s closed: it did not take %d octets, the limit is %d",
-            connection.remote_address,
-            waiting,
-            slow.limit,
-        )
         connection._too_slow()
     encoded.dropped = [encoded]
     return False
@@ -134,7 +128,7 @@ def tell_dropped(connection: Endpoint, encoded: Broadcast) -> None:
         return
     if not connection.dropped and connection.slow_consumers.policy is not SlowPolicy.CLOSE:
         # Once for a connection: who wants to know of each has on_drop.
-        connection.logger.warning("connection from %s does not keep up: dropping", connection.remote_address)
+        connection._warn("does not keep up: dropping")
     connection.dropped += len(dropped)
     if (on_drop := connection.slow_consumers.on_drop) is not None:
         for one in dropped:

@@ -47,7 +47,7 @@ class Endpoint:
     # Of the class until they are something else: most connections never need them.
     slow_consumers: SlowConsumers = DEFAULT
     dropped: int = 0
-    _counted: bool = False  # there is a `Gate` that logs what is over a limit
+    _counted: bool = False  # there is a `Gate` that logs those that were over a limit, or too slow
     _backlog: Backlog[Any] | None = None
 
     remote_address: Any
@@ -119,6 +119,15 @@ class Endpoint:
         """What the protocol knows of the end; the adapters add what they know."""
         return self._protocol.closed()
 
+    def _warn(self, what: str, details: str = "") -> None:
+        """Log what has become of this connection; a server counts those to whom the same has happened.
+
+        Args:
+            what: the same text each time.
+            details: what differs.
+        """
+        self.logger.warning("connection with %s %s%s", self.remote_address, what, details and f", {details}")
+
     def respond(self, status: int, text: str) -> Response:
         """A plain text response, for ``process_request`` and ``process_response`` to return as it is or changed."""
         return make_response(status, text)
@@ -165,13 +174,14 @@ _GIVEN_UP: Final = frozenset(
 )
 
 
-def log_end(connection: Endpoint) -> None:
-    """One line for the end of a connection; one that we gave up is news, others are not.
+# A crowd does that at a time: where there is a `Gate`, one line of its tells of all of them.
+COUNTED: Final = frozenset({CloseCause.OVER_LIMIT, CloseCause.SLOW_CONSUMER})
 
-    Where a `Gate` counts what is over a limit, one line of its tells of all such connections.
-    """
+
+def log_end(connection: Endpoint) -> None:
+    """One line for the end of a connection; one that we gave up is news, others are not."""
     logger, cause = connection.logger, connection._protocol.ending.cause
-    if cause in _GIVEN_UP and not (connection._counted and cause is CloseCause.OVER_LIMIT):
+    if cause in _GIVEN_UP and not (connection._counted and cause in COUNTED):
         error = connection._why_closed()
         # The text quotes what the peer said: no control characters.
         text = str(error).encode("unicode_escape").decode()
@@ -180,10 +190,10 @@ def log_end(connection: Endpoint) -> None:
         logger.debug("connection closed: %s", connection._why_closed())
 
 
-def log_stall(logger: LoggerLike, peer: object, stall: Stall, busy: str) -> None:
-    """One line for a stall of ours, for which the peer had more time; `busy` says what was, if it was not the queue."""
+def log_stall(connection: Endpoint, stall: Stall, busy: str) -> None:
+    """A stall of ours, for which the peer had more time; `busy` says what was, if it was not the queue."""
     why = "handler busy, queue full" if stall.paused else busy
-    logger.warning("connection with %s kept: we stalled for %.1f s (%s)", peer, stall.seconds, why)
+    connection._warn(f"kept: we stalled ({why})", f"for {stall.seconds:.1f} s")
 
 
 def default_logger(name: str) -> logging.Logger:

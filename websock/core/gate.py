@@ -11,7 +11,15 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..exceptions import InvalidHandshake, InvalidMessage, LimitExceeded, PayloadTooBig, RateExceeded, TooManyFragments
+from ..exceptions import (
+    CloseCause,
+    InvalidHandshake,
+    InvalidMessage,
+    LimitExceeded,
+    PayloadTooBig,
+    RateExceeded,
+    TooManyFragments,
+)
 from ..http11 import Request
 from ..typing import LoggerLike
 from .counting import CountedLog
@@ -214,13 +222,19 @@ class Gate:
             ticket.key = None
 
     def closed(self, ticket: Ticket, protocol: Protocol, now: float) -> None:
-        """An open connection is closed: a line, if it was a limit that ended it."""
+        """An open connection is closed: a line, if it was over a limit or too slow."""
         cause = protocol.ending.error if protocol.close_sent is not None else None
         if isinstance(cause, _LIMITS):
             what = cause if isinstance(cause, RateExceeded) else cause.text  # others name what the peer has chosen
             # One peer's affair, and no news for who has configured no logging; a refusal is.
             text = f"closed with {int(cause.code)} ({cause.cause.name}), {what}"
             self.log.count(text, _spelled(ticket.address), now, logging.INFO)
+        elif protocol.ending.cause is CloseCause.SLOW_CONSUMER:
+            self.warn(ticket, "closed with 1013 (SLOW_CONSUMER): it did not take what was broadcast", "", now)
+
+    def warn(self, ticket: Ticket, what: str, details: str, now: float) -> None:
+        """A counted line about an open connection: see ``Endpoint._warn``."""
+        self.log.count(f"connection {what}", f"{_spelled(ticket.address)}{details and f', {details}'}", now)
 
     def _is_proxy(self, address: Any) -> bool:
         """Whether it speaks for clients, whom we don't know yet."""

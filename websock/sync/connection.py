@@ -505,7 +505,7 @@ class Connection(Endpoint):
             heard_at=self._heard_at or None,
         )
         if (stall := self._protocol.take_stall()) is not None:
-            log_stall(self.logger, self.remote_address, stall, "program or machine busy")
+            log_stall(self, stall, "program or machine busy")
         return due
 
     def _step(self, deadline: float | None, *, sending: bool = False) -> bool:

@@ -69,6 +69,10 @@ class ServerConnection(Connection):
         with server._gate_lock:
             server._gate.closed(self._ticket, self._protocol, time.monotonic())
 
+    def _warn(self, what: str, details: str = "") -> None:
+        with self.server._gate_lock:
+            self.server._gate.warn(self._ticket, what, details, time.monotonic())
+
 
 Handler = Callable[[ServerConnection], None]
 ProcessRequest = Callable[[ServerConnection, Request], "Response | None"]
