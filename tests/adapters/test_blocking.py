@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -14,7 +15,7 @@ import websock
 import websock.sync
 import websock.sync.server
 from websock.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, KeepaliveTimeout
-from websock.net.channel import FIRST_SIZE, READ_SIZE, SHRINK_AFTER, Channel
+from websock.net.channel import READ_SIZE, Channel
 
 from .drivers import Background, until
 from .raw import CLOSE, PING, PONG, TEXT
@@ -422,25 +423,52 @@ def test_shutdown_in_a_signal_handler_while_a_connection_begins(bench: Any, monk
     assert not server.model.jobs()
 
 
-def test_the_read_buffer_is_as_large_as_what_comes() -> None:
-    """Thousands of connections that say little have little memory, also when each of them was sent something once."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        channel = Channel(ours)
+def test_channels_share_read_buffers() -> None:
+    """Thousands of connections that wait have no buffer, and one that has just read has its own."""
+    with contextlib.ExitStack() as stack:
+        channels, peers = [], []
+        for _ in range(3):
+            ours, theirs = map(stack.enter_context, socket.socketpair())
+            ours.setblocking(False)
+            channels.append(Channel(ours))
+            peers.append(theirs)
+        assert channels[0].receive() is None  # nothing is here
+        assert channels[0]._buffer is None
+        for number, peer in enumerate(peers):
+            peer.sendall(bytes([number]) * READ_SIZE)
+        got = [channel.receive() for channel in channels]
+        for number, data in enumerate(got):  # no one has read into another one's
+            assert data is not None
+            assert bytes(data) == bytes([number]) * len(data) and len(data) > 0
+        used = [channel._buffer for channel in channels]
+        for channel in channels * 2:
+            channel.release()
+        assert [channel._buffer for channel in channels] == [None] * 3
+        peers[0].sendall(b"again")
+        while (data := channels[0].receive()) is not None:  # what did not go into one read before
+            assert channels[0]._buffer is used[2]
+            if bytes(data).endswith(b"again"):
+                break
+        channels[0].release()
 
-        def after(octets: int, times: int = 1) -> int:
-            for _ in range(times):
-                theirs.sendall(bytes(octets))
-                data = channel.receive()
-                assert data is not None
-                assert bytes(data) == bytes(min(octets, len(data)))
-            return 0 if channel._buffer is None else len(channel._buffer)
 
-        assert after(100) == FIRST_SIZE
-        assert after(FIRST_SIZE) == READ_SIZE
-        assert after(READ_SIZE) == READ_SIZE
-        assert after(100, SHRINK_AFTER - 1) == READ_SIZE
-        assert after(FIRST_SIZE) == READ_SIZE
-        assert after(100, SHRINK_AFTER) == 0
-        assert after(100) == FIRST_SIZE
+def test_what_was_read_is_used_up_when_its_buffer_is_released(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others read into it then: nothing of the core may look at it any more."""
+
+    def spoil(channel: Channel) -> None:
+        if channel._buffer is not None:
+            channel._buffer[:] = b"\xee" * READ_SIZE
+        release(channel)
+
+    release = Channel.release
+    monkeypatch.setattr(Channel, "release", spoil)
+    for kind in KINDS:
+        one, other = bench.pair("sync", "sync", kind)
+        for size in (0, 1, 125, 126, 4096, 65_535, 65_536, 300_000):
+            message = bytes(range(256)) * (size // 256) + bytes(size % 256)
+            sending = Background(one.send, message)
+            assert other.recv() == message
+            sending.result()
+        sending = Background(lambda: [one.send(f"message {number}") for number in range(200)])  # noqa: B023
+        assert [other.recv() for _ in range(200)] == [f"message {number}" for number in range(200)]
+        sending.result()

@@ -16,9 +16,13 @@ __all__ = ["GATHER", "Channel", "after", "can_be_read", "channel_for", "wait_for
 
 READ_SIZE: Final = 2**16
 _MOST: Final = 2e6  # seconds that poll can count; more are for ever
-FIRST_SIZE: Final = 2**12  # octets of the buffer until a read fills it: thousands of connections say little, or nothing
-SHRINK_AFTER: Final = 32  # reads in a row that the small buffer would have held; then the large one is let go
+SPARE: Final = 16  # buffers that are kept for the next reads
 GATHER: Final = 64  # buffers in one system call; every system allows more
+
+
+# Who waits needs no buffer: thousands of channels share what the few need that have just read. And buffers that come
+# and go one by one in as many threads would leave malloc's arenas full of holes.
+_spare: list[memoryview] = []
 
 
 class Channel:
@@ -27,15 +31,14 @@ class Channel:
     Several threads may wait and write; who reads and who writes is for the caller to decide. `shutdown` wakes all.
     """
 
-    __slots__ = ("_buffer", "_little", "sock")
+    __slots__ = ("_buffer", "sock")
 
     has_descriptor: ClassVar[bool] = True
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self._buffer: memoryview | None = None
-        self._little = 0  # reads in a row that have used little of a large buffer
+        self._buffer: memoryview | None = None  # from `receive` to `release`
 
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool]:
         """Wait until the socket can be read or written, as asked, for `timeout` seconds at most (None: for ever).
@@ -48,7 +51,7 @@ class Channel:
             return read, write
 
     def receive(self, limit: int = 0) -> bytes | memoryview | None:
-        """What has come: empty at the end of the stream, None when nothing is here. Valid until the next call.
+        """What has come: empty at the end of the stream, None when nothing is here. Valid until `release`.
 
         At most `limit` octets, if it is not 0.
 
@@ -57,21 +60,22 @@ class Channel:
         """
         buffer = self._buffer
         if buffer is None:
-            buffer = self._buffer = memoryview(bytearray(FIRST_SIZE))
+            try:
+                buffer = self._buffer = _spare.pop()
+            except IndexError:
+                buffer = self._buffer = memoryview(bytearray(READ_SIZE))
         try:
-            size = self.sock.recv_into(buffer, min(limit, len(buffer)))
+            size = self.sock.recv_into(buffer, min(limit, READ_SIZE))
         except (BlockingIOError, InterruptedError):
+            self.release()
             return None
-        if size == FIRST_SIZE == len(buffer):
-            self._buffer = memoryview(bytearray(READ_SIZE))
-            self._little = 0
-        elif size < FIRST_SIZE < len(buffer):
-            self._little += 1
-            if self._little == SHRINK_AFTER:
-                self._buffer = None
-        else:
-            self._little = 0
         return buffer[:size]
+
+    def release(self) -> None:
+        """What `receive` gave is used up, and others may read into that buffer. For the one who reads."""
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None and len(_spare) < SPARE:
+            _spare.append(buffer)
 
     def send(self, buffers: list[Buffer]) -> list[Buffer]:
         """Write what the system takes of `buffers`; what is left, in order.

@@ -547,6 +547,7 @@ class Connection(Endpoint):
             return False
         with self._state:
             self._take(data)
+        self._stream.release()
         self._flush()
         return True
 
@@ -586,7 +587,9 @@ class Connection(Endpoint):
         with self._state:
             self._heard_at = time.monotonic()
             self._take(data)
-        return len(data)
+        count = len(data)
+        self._stream.release()
+        return count
 
     def _settle_if_idle(self) -> None:
         if self._protocol.unsettled is not None and not self._inbox:

@@ -78,6 +78,7 @@ class Wire:
             try:
                 self._plain = tls.receive(self._read())
             finally:
+                self.stream.release()
                 self.write(tls.outgoing())  # also the alert that says what was wrong
         self.tls = tls
 
@@ -93,6 +94,7 @@ class Wire:
             if ready():
                 return
             phase.receive(self.receive())
+            self.stream.release()
 
     def receive(self) -> Buffer:
         """What came, decrypted."""
@@ -147,6 +149,7 @@ class Wire:
             return data
 
     def _wait(self) -> None:
+        self.stream.release()
         if not self.stream.wait(read=True, write=False, timeout=self._left())[0]:
             raise TimeoutError("timed out during the opening handshake")
 
