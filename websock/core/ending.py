@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from ..exceptions import (
     CloseCause,
@@ -24,6 +24,19 @@ _BEGUN: Final = frozenset({None, CloseCause.WE_CLOSED, CloseCause.DRAINED})
 
 # What the two Close frames and their order say already.
 _SAID: Final = frozenset({None, CloseCause.PEER_CLOSED, CloseCause.WE_CLOSED})
+
+
+E = TypeVar("E", bound=BaseException | None)
+
+
+def _without_frames(error: E) -> E:
+    """An error to keep. The frames that it came through are ours, and would keep the connection, which keeps the error:
+    thousands of ended connections would wait for the garbage collector."""
+    if isinstance(error, OSError | ProtocolError | EOFError):
+        error.__traceback__ = None
+        if error.__suppress_context__:  # nobody is told of it
+            error.__context__ = None
+    return error
 
 
 class Ending:
@@ -62,19 +75,19 @@ class Ending:
         if why is None:
             why = error.cause if isinstance(error, ProtocolError) else CloseCause.WE_CLOSED
         self.cause = why
-        self.error = error
+        self.error = _without_frames(error)
 
     def report(self, error: BaseException) -> None:
         """The transport reports an error; whether it matters is for `cut` to say."""
         if self.os_error is None and isinstance(error, OSError):
-            self.os_error = error
+            self.os_error = _without_frames(error)
 
     def cut(self, cause: CloseCause, error: BaseException | None) -> None:
         """No complete closing handshake, because of this."""
         if self.cause in _BEGUN:
             self.cause = cause
         if self.error is None:
-            self.error = error
+            self.error = _without_frames(error)
 
     def exception(self, received: Close | None, sent: Close | None) -> ConnectionClosed:
         """What to raise."""

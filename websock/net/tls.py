@@ -78,7 +78,7 @@ class TLS:
         except ssl.SSLError as error:
             if not parts:
                 raise
-            self.error = error  # what came before it counts
+            self.error = error.with_traceback(None)  # what came before it counts; the frames would keep us
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def send(self, buffers: Iterable[Buffer]) -> None:

@@ -88,6 +88,7 @@ class Pool(Model):
                     job.run()
                 finally:
                     job.ended()
+                del job  # a thread that waits keeps no connection
                 with self._changed:
                     self._running[me] = None
                     self._idle += 1

@@ -626,7 +626,7 @@ class Connection(Endpoint):
             except OSError as error:
                 self._dropped += sum(map(len, self._unsent))
                 self._unsent, self._left = [], 0
-                self._write_error = error
+                self._write_error = error.with_traceback(None)  # whose frames would keep the connection
             finally:
                 self._writing.release()
             if self._unsent and protocol.state is not State.CLOSED:
