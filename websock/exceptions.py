@@ -316,6 +316,9 @@ class InvalidHost(InvalidHeader):
         super().__init__("Host", host)
         self.args = (host,)  # what a copy is made from
 
+    def __str__(self) -> str:
+        return f"the Host header names none of this server's hosts: {self.value}"
+
 
 class InvalidOrigin(InvalidHeader):
     """A page of this origin may not connect (RFC 6455 section 10.2)."""

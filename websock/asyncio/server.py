@@ -425,7 +425,7 @@ class Server:
         from now on. Each connection gets a Close as soon as its handler has answered what came and waits for more; what
         comes after that is not given to the handler, and the peer knows by the Close that it was not accepted. A
         handler that does not come back is waited for half of the time. What is left at the deadline is cut, and its
-        handler cancelled.
+        handler cancelled. A handler that awaits this itself is one that does not come back: let a task do it.
 
         Args:
             deadline: seconds that all of it may take.

@@ -402,7 +402,8 @@ class Server:
         from now on. Each connection gets a Close as soon as its handler has answered what came and waits for more; what
         comes after that is not given to the handler, and the peer knows by the Close that it was not accepted. A
         handler that does not come back is waited for half of the time. What is left at the deadline is cut; a handler
-        that does not end then either is left to itself, since nobody can end a thread.
+        that does not end then either is left to itself, since nobody can end a thread. That is also what a handler
+        is that calls this itself.
 
         Args:
             deadline: seconds that all of it may take.
