@@ -10,7 +10,7 @@ PEERS := websockets picows aiohttp tornado websocket-client wsproto uvloop
 HOST ?= 127.0.0.1
 PORT ?= 8765
 
-.PHONY: help chat test test-native test-pure lint autobahn bench fuzz floods simulate soak clean sanitize
+.PHONY: help chat test lint autobahn bench fuzz floods simulate soak clean sanitize
 
 help:
 	@echo "make chat       serve the chat example at http://$(HOST):$(PORT)/ (HOST=, PORT=)"
@@ -55,19 +55,28 @@ $(FUZZ)/ready: pyproject.toml $(wildcard websock/_native/*.[ch])
 chat: $(VENV)/run
 	@exec $(BIN)/python -B examples/chat/server.py --host $(HOST) --port $(PORT)
 
-# Once over the native twins, where they could be built; beside that what has twins once more over the Python ones.
-test: lint
-	@$(MAKE) --no-print-directory -j2 test-native test-pure
+# Once over the native twins, where they could be built, and what has twins once more over the Python ones: in parts, of
+# which two run at a time. What a part says comes at its end.
+PARTS := native-adapters pure-adapters native-rest pure-rest native-core native-net
+HAVE_TWINS := tests/core tests/fuzz tests/net/test_asyncio_streams.py tests/net/test_transport.py tests/testing tests/simulation
+RUN_native-adapters := tests/adapters
+RUN_native-core := tests/core
+RUN_native-net := tests/net
+RUN_native-rest := tests --ignore tests/adapters --ignore tests/core --ignore tests/net
+RUN_pure-adapters := tests/adapters
+RUN_pure-rest := $(HAVE_TWINS)
+TESTS := $(addprefix test-,$(PARTS))
+.PHONY: $(TESTS)
 
-test-native:
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/test
+	@$(MAKE) --no-print-directory --keep-going -j2 lint $(TESTS)
 
-# What it says comes at its end, and not in between.
-test-pure:
+$(TESTS): test-%: $(VENV)/test
 	@mkdir -p build
-	@WEBSOCK_PURE=1 WEBSOCK_SEEDS=200 $(BIN)/python -m pytest -q -p no:cacheprovider -k "not uvloop" tests/core tests/adapters \
-		tests/fuzz tests/net/test_asyncio_streams.py tests/net/test_transport.py tests/testing tests/simulation \
-		> build/test-pure.txt 2>&1; status=$$?; cat build/test-pure.txt; exit $$status
+	@echo "$@: running"
+	@$(if $(filter pure-%,$*),WEBSOCK_PURE=1 WEBSOCK_SEEDS=200) \
+		$(BIN)/python -m pytest -q -p no:cacheprovider $(if $(filter pure-%,$*),-k "not uvloop") $(ARGS) $(RUN_$*) \
+		> build/$@.txt 2>&1; status=$$?; cat build/$@.txt; echo "$@: exit status $$status"; exit $$status
 
 # The native twins under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, then a fuzz run over many examples.
 SANITIZED := build/sanitized
