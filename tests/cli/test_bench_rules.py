@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from websock.cli.load.histogram import Histogram
-from websock.cli.load.limits import Files, raise_files
+from websock.cli.load.limits import Files, raise_files, waited_for_core
 from websock.cli.load.messages import Messages, Order, Seen
 from websock.cli.load.plan import Plan
 from websock.cli.load.report import Progress, Verdict, as_json, bars, bottleneck, describe, problems, report
@@ -228,6 +228,9 @@ def test_no_secrets_are_told() -> None:
         ({"cpu": 0.59}, Verdict.NO),
         ({"cpu": 0.6}, Verdict.PERHAPS),
         ({"cpu": 0.85}, Verdict.YES),
+        ({"cpu": 0.3, "starved": 0.2}, Verdict.NO),
+        ({"cpu": 0.3, "starved": 0.4}, Verdict.PERHAPS),
+        ({"cpu": 0.3, "starved": 0.6}, Verdict.YES),
         ({"behind": 1}, Verdict.YES),
         ({"behind": 1, "cpu": 0.6}, Verdict.YES),
         ({"lateness": histogram(2 * MS), "latency": histogram(20 * MS)}, Verdict.NO),
@@ -371,3 +374,14 @@ def test_a_limit_that_cannot_be_raised_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(resource, "setrlimit", refuse)
     with pytest.raises(Files, match="this system allows fewer"):
         raise_files(2000)
+
+
+def test_the_time_without_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = waited_for_core()
+    assert 0 <= before <= waited_for_core()
+
+    def absent(*_: Any) -> Any:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", absent)
+    assert waited_for_core() == 0

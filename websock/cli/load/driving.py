@@ -19,6 +19,7 @@ from ...net.tls import client_context
 from .. import explain
 from ..arguments import tls_context
 from .lane import Lane, Stage
+from .limits import waited_for_core
 from .messages import Messages
 from .plan import Plan
 from .tally import Tally, count_reason
@@ -63,7 +64,7 @@ class Load:
         self._lanes: set[Lane] = set()  # open ones
         self._places: list[Lane] = []
         self._stopped = False
-        self._process_time = 0.0
+        self._process_time = self._waited = 0.0
 
     def stop(self) -> None:
         """Send no more, take what answers come within a second, and close."""
@@ -189,7 +190,8 @@ class Load:
         for place, lane in enumerate(self._places):
             lane.place = place
         stage.places = len(self._places)
-        self._process_time, stage.started = time.process_time(), time.perf_counter()
+        self._process_time, self._waited = time.process_time(), waited_for_core()
+        stage.started = time.perf_counter()
         stage.sending = True
         try:
             if plan.messages:
@@ -236,6 +238,7 @@ class Load:
         tally.seconds = time.perf_counter() - self._stage.started
         if tally.seconds > 0:
             tally.cpu = (time.process_time() - self._process_time) / tally.seconds
+            tally.starved = (waited_for_core() - self._waited) / tally.seconds
 
     async def _watch_lag(self) -> None:
         """How late this loop is, while messages are sent."""

@@ -1,10 +1,10 @@
-"""Open files: each connection is one."""
+"""What the system gives a process of the tool: open files, of which each connection is one, and cores."""
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Files", "raise_files"]
+__all__ = ["Files", "raise_files", "waited_for_core"]
 
 _OWN: Final = 64  # descriptors that a process needs beside its connections
 
@@ -36,3 +36,12 @@ def raise_files(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     except (OSError, ValueError):  # a system with another limit on top
         raise Files(f"{connections:,} connections need {needed:,} open files, and this system allows fewer") from None
+
+
+def waited_for_core() -> float:
+    """Seconds in which the main thread of this process could have run, and others did; 0 where nobody knows."""
+    try:
+        with open("/proc/self/schedstat", "rb") as file:  # Linux, Documentation/scheduler/sched-stats
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0

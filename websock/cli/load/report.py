@@ -155,9 +155,10 @@ def bottleneck(tally: Tally) -> tuple[Verdict, list[str]]:
     if tally.behind:
         level = Verdict.YES
         why.append(f"{tally.behind:,} messages were due that it did not get to")
-    if tally.cpu >= _BUSY:
-        level = Verdict.YES if tally.cpu >= _FULL else max(level, Verdict.PERHAPS)
-        why.append(f"a process of it used {tally.cpu:.0%} of a core")
+    if (busy := tally.cpu + tally.starved) >= _BUSY:
+        level = Verdict.YES if busy >= _FULL else max(level, Verdict.PERHAPS)
+        starved = f", and waited for one for {tally.starved:.0%} of the time" if tally.starved >= 0.05 else ""
+        why.append(f"a process of it used {tally.cpu:.0%} of a core{starved}")
     if late > _LATE or (late > 1_000_000 and late > tally.latency.quantile(0.99) / 4):
         level = max(level, Verdict.PERHAPS)
         why.append(f"it sent 1 of 100 messages {_ms(late)} ms late or more")

@@ -57,6 +57,7 @@ class Tally:
         opening: seconds that this took.
         seconds: of sending.
         cpu: the greatest share of a core, 0 to 1, that a process of the tool used while it sent; 0 before.
+        starved: the greatest share of that time in which one could have run and had no core; 0 where nobody knows.
     """
 
     tried: int = 0
@@ -88,6 +89,7 @@ class Tally:
     opening: float = 0.0
     seconds: float = 0.0
     cpu: float = 0.0
+    starved: float = 0.0
 
     def merge(self, other: Tally) -> None:
         """Add what another process has counted in the same time."""
