@@ -32,16 +32,22 @@ def start() -> Iterator[Start]:
         yield lambda *arguments: stack.enter_context(Program("-m", "websock", *arguments))
 
 
+@pytest.fixture(scope="module")
+def echo() -> Iterator[str]:
+    """The address of an echo server."""
+    with Program("-m", "websock", "echo", "--port", "0") as program:
+        yield program.out()
+
+
 def figures(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return found
 
 
-def test_an_echo_server(start: Start, tmp_path: Path) -> None:
-    uri = start("echo", "--port", "0").out()
+def test_an_echo_server(start: Start, echo: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    status, out, err = start("bench", uri, "--duration", "1", "--json", str(file), *PATIENT).run()
-    assert out[0] == f"{uri}: 10 connections, 100 messages/s in turn (open loop), 128 octets of text, for 1 s"
+    status, out, err = start("bench", echo, "--duration", "1", "--json", str(file), *PATIENT).run()
+    assert out[0] == f"{echo}: 10 connections, 100 messages/s in turn (open loop), 128 octets of text, for 1 s"
     assert out[2].endswith(", 10 opened")
     assert any(TOOL in line.lower() for line in out)
     found = figures(file)
@@ -52,9 +58,8 @@ def test_an_echo_server(start: Start, tmp_path: Path) -> None:
     assert sum(count for _, _, count in found["latency"]["buckets"]) == found["sent"]
 
 
-def test_several_processes(start: Start) -> None:
-    uri = start("echo", "--port", "0").out()
-    program = start("bench", uri, "--processes", "2", "--connections", "11", "--in-flight", "3", "--duration", "0.5",
+def test_several_processes(start: Start, echo: str) -> None:
+    program = start("bench", echo, "--processes", "2", "--connections", "11", "--in-flight", "3", "--duration", "0.5",
                     "--binary", "--json", "-", *PATIENT)  # fmt: skip
     status, out, err = program.run()
     assert (status, err) == (0, [])
@@ -63,9 +68,8 @@ def test_several_processes(start: Start) -> None:
     assert found["due"] == found["answered"] == found["latency"]["count"] >= 33
 
 
-def test_a_process_that_dies_is_told(start: Start) -> None:
-    uri = start("echo", "--port", "0").out()
-    program = start("bench", uri, "--processes", "2", "--duration", "60", "--progress")
+def test_a_process_that_dies_is_told(start: Start, echo: str) -> None:
+    program = start("bench", echo, "--processes", "2", "--duration", "60", "--progress")
     while "sending" not in program.err():
         pass
     children = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children")
@@ -126,9 +130,10 @@ def test_a_server_that_ends(start: Start) -> None:
 
 
 @pytest.mark.parametrize(("processes", "number"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
-def test_an_interrupt_ends_it_with_the_report_so_far(start: Start, processes: str, number: signal.Signals) -> None:
-    uri = start("echo", "--port", "0").out()
-    program = start("bench", uri, "--duration", "600", "--progress", "--processes", processes)
+def test_an_interrupt_ends_it_with_the_report_so_far(
+    start: Start, echo: str, processes: str, number: signal.Signals
+) -> None:
+    program = start("bench", echo, "--duration", "600", "--progress", "--processes", processes)
     while "answered/s" not in program.err():
         pass
     program.interrupt(number)
@@ -137,9 +142,8 @@ def test_an_interrupt_ends_it_with_the_report_so_far(start: Start, processes: st
     assert out[3].startswith("messages ")
 
 
-def test_an_interrupt_is_the_end_of_an_endless_load(start: Start) -> None:
-    uri = start("echo", "--port", "0").out()
-    program = start("bench", uri, "--duration", "inf", "--messages", "0", "--progress", *PATIENT)
+def test_an_interrupt_is_the_end_of_an_endless_load(start: Start, echo: str) -> None:
+    program = start("bench", echo, "--duration", "inf", "--messages", "0", "--progress", *PATIENT)
     while "10 open" not in program.err():
         pass
     program.interrupt()
@@ -174,14 +178,13 @@ def test_a_second_interrupt_ends_it_at_once(start: Start, processes: str) -> Non
     assert not [line for line in err if "Traceback" in line or "Warning" in line]
 
 
-def test_a_terminal_shows_progress(start: Start) -> None:
-    uri = start("echo", "--port", "0").out()
-    with Terminal("-m", "websock", "bench", uri, "--duration", "600", "--messages", "0", "--json", "-") as terminal:
+def test_a_terminal_shows_progress(echo: str) -> None:
+    with Terminal("-m", "websock", "bench", echo, "--duration", "600", "--messages", "0", "--json", "-") as terminal:
         terminal.until(re.compile(r" +\d+ s  sending   10 open"))
         terminal.write("\x03")
         assert terminal.end() == 130
     with Terminal(
-        "-m", "websock", "bench", uri, "--duration", "1.1", "--messages", "0", "--quiet", "--json", os.devnull
+        "-m", "websock", "bench", echo, "--duration", "1.1", "--messages", "0", "--quiet", "--json", os.devnull
     ) as terminal:
         assert terminal.end() == 0
         assert "sending" not in terminal.raw
@@ -229,10 +232,9 @@ def test_too_few_descriptors_are_told(capsys: pytest.CaptureFixture[str], monkey
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no full device")
-def test_a_report_that_cannot_be_written(start: Start) -> None:
+def test_a_report_that_cannot_be_written(start: Start, echo: str) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no full device")
-    uri = start("echo", "--port", "0").out()
-    status, _, err = start("bench", uri, "--duration", "0.1", "--json", "/dev/full").run()
+    status, _, err = start("bench", echo, "--duration", "0.1", "--json", "/dev/full").run()
     assert status == 1
     assert err == ["websock bench: can't write the report: No space left on device"]

@@ -98,7 +98,7 @@ def test_connections_open_at_a_rate() -> None:
     load(note, connections=21, rate=10.0, duration=1.0)
     assert [at - opened[0] for at in opened] == pytest.approx([index / 10 for index in range(21)], abs=0.01)
     opened.clear()
-    load(note, connections=500, rate=math.inf, duration=1.0)
+    load(note, connections=200, rate=math.inf, duration=1.0)
     assert opened[-1] == opened[0]
 
 
@@ -174,12 +174,12 @@ async def foresee(ws: Any, number: int, message: str) -> None:
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_server_that_is_wrong(act: Any, fault: str, closed: bool) -> None:
     how: dict[str, Any] = {"messages": 0.0, "in_flight": 4} if closed else {"messages": 100.0}
-    tally = load(numbered(act), Faults(latency=0.1), duration=10.0, wait=1.0, **how)
+    tally = load(numbered(act), Faults(latency=0.1), connections=2, duration=5.0, wait=1.0, **how)
     faults = {name: getattr(tally, name) for name in ("lost", "doubled", "altered", "strange", "reordered", "unread")}
     wrong = faults.pop(fault)
     assert not any(faults.values()), faults
-    assert wrong == pytest.approx(tally.sent / 10, rel=0.1)
-    assert wrong > 50
+    assert wrong == pytest.approx(tally.sent / 10, rel=0.2)
+    assert wrong > 10
     assert any(fault in one for one in problems(Plan(SERVER), tally))
 
 
@@ -416,8 +416,8 @@ def test_nothing_is_expected() -> None:
 
 
 def test_connections_are_only_held() -> None:
-    tally = load(messages=0.0, connections=50, duration=60.0)
-    assert (tally.opened, tally.due) == (50, 0)
+    tally = load(messages=0.0, connections=20, duration=60.0)
+    assert (tally.opened, tally.due) == (20, 0)
     assert tally.seconds == pytest.approx(60)
     assert not tally.dropped and not tally.ended
 
@@ -483,5 +483,5 @@ def test_it_can_be_cancelled() -> None:
 
 def test_a_network_that_fails() -> None:
     faults = Faults(latency=(0.0, 0.2), chop=True, reset_at=(100, 20_000), refuse=0.2)
-    tally = load(faults=faults, connections=30, messages=200.0, duration=5.0, wait=1.0)
+    tally = load(faults=faults, connections=20, messages=100.0, duration=3.0, wait=1.0)
     assert tally.failed and tally.dropped and tally.answered
