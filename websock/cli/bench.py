@@ -67,8 +67,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--binary", action="store_true", help="send binary messages; default: text")
     add("--expect", choices=["echo", "none"], default="echo", help="each message comes back, and is checked; or "
         "nothing is expected, and what comes is only counted; default: echo")  # fmt: skip
-    add("--duration", metavar="SECONDS", type=seconds, default=10.0, help="of sending, once all were tried; "
-        "default: 10; inf: until Ctrl-C")  # fmt: skip
+    add("--duration", metavar="SECONDS", type=seconds, default=10.0, help="of sending, which begins when no connection "
+        "is opening any more; default: 10; inf: until Ctrl-C")  # fmt: skip
     add("--wait", metavar="SECONDS", type=seconds, default=5.0, help="for answers that are missing then; default: 5")
     add("--timeout", metavar="SECONDS", type=seconds, default=10.0, help="for opening, and for closing; default: 10")
     add("--compression", choices=["deflate", "none"], default="none", help="default: none")
