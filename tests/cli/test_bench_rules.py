@@ -237,6 +237,10 @@ def test_no_secrets_are_told() -> None:
         ({"lateness": histogram(2 * MS), "latency": histogram(7 * MS)}, Verdict.PERHAPS),
         ({"lateness": histogram(6 * MS), "latency": histogram(900 * MS)}, Verdict.PERHAPS),
         ({"lag": histogram(6 * MS)}, Verdict.PERHAPS),
+        ({"opening_lateness": histogram(19 * MS), "handshakes": histogram(20 * MS)}, Verdict.NO),
+        ({"opening_lateness": histogram(30 * MS), "handshakes": histogram(200 * MS)}, Verdict.NO),
+        ({"opening_lateness": histogram(30 * MS), "handshakes": histogram(100 * MS)}, Verdict.PERHAPS),
+        ({"opening_lateness": histogram(60 * MS), "handshakes": histogram(100 * MS)}, Verdict.YES),
         ({"lag": histogram(4 * MS)}, Verdict.NO),
     ],
 )

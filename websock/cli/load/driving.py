@@ -27,7 +27,8 @@ from .tally import Tally, count_reason
 __all__ = ["Load", "Phase"]
 
 _HOPELESS: Final = 20  # attempts that fail before any succeeds: the rest is not tried
-_BURST: Final = 256  # messages that the pacer sends, and connections that it opens, before the loop has its turn
+_BURST: Final = 256  # messages that the pacer sends before the loop has its turn
+_AT_ONCE: Final = 8  # connections, of which each takes as long as many messages: more would open in bursts
 _SLACK: Final = 1e-6  # seconds that something may come too early: a timer, and the rounding of what is added to it
 _TICK: Final = 0.02  # seconds between two looks at how late the loop is
 _LAST: Final = 1.0  # seconds for answers when somebody stops it
@@ -125,7 +126,7 @@ class Load:
             for tasks in (self._trying, self._tasks):
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-            if index % _BURST == _BURST - 1:
+            if index % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
         while self._trying and not self._given_up():
             await self._change(None)
@@ -143,6 +144,7 @@ class Load:
     async def _live(self, index: int, opening: connect, due: float) -> None:
         """The life of a connection."""
         tally, changed = self._tally, self._stage.changed
+        tally.opening_lateness.add(int((time.perf_counter() - due) * 1e9))
         try:
             ws = await opening
         except InvalidStatus as error:

@@ -18,6 +18,7 @@ QUANTILES: Final = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999))
 _WIDTH: Final = 40  # of the longest bar
 _STEPS: Final = (10, 15, 20, 30, 50, 70)  # where the rows of a decade begin
 _BUSY, _FULL = 0.6, 0.85  # of a core
+_SLOW: Final = 20_000_000  # ns: opening a connection is a hundred times the work of sending a message
 _LATE: Final = 5_000_000  # ns: a loop that is later than that has more to do than it can
 _NO_ANSWERS: Final = "nothing was answered: an echo server is expected (or use --expect none)"
 
@@ -151,7 +152,10 @@ class Verdict(enum.IntEnum):
 def bottleneck(tally: Tally) -> tuple[Verdict, list[str]]:
     """Whether the tool was the bottleneck, and why."""
     level, why = Verdict.NO, []
-    late, lag = tally.lateness.quantile(0.99), tally.lag.quantile(0.99)
+    late, lag, slow = (one.quantile(0.99) for one in (tally.lateness, tally.lag, tally.opening_lateness))
+    if slow > _SLOW and slow > tally.handshakes.quantile(0.99) / 4:
+        level = Verdict.YES if slow > tally.handshakes.quantile(0.99) / 2 else Verdict.PERHAPS
+        why.append(f"it began to open 1 of 100 connections {_ms(slow)} ms late or more: --rate is more than it can")
     if tally.behind:
         level = Verdict.YES
         why.append(f"{tally.behind:,} messages were due that it did not get to")
@@ -229,6 +233,7 @@ def as_json(plan: Plan, tally: Tally, processes: int, cores: int) -> dict[str, A
         "handshakes": _figures(tally.handshakes),
         "latency": _figures(tally.latency),
         "lateness": _figures(tally.lateness),
+        "opening_lateness": _figures(tally.opening_lateness),
         "lag": _figures(tally.lag),
         "bottleneck": {"tool": level.name.lower(), "why": why, "cores": cores, "same_machine": is_local(plan)},
         "problems": problems(plan, tally),

@@ -53,6 +53,7 @@ class Tally:
         handshakes: from when a connection was due until it was open, TLS included.
         latency: from when a message was due (or in a closed loop: sent) to its answer; unanswered ones with their age.
         lateness: from when a message was due until the tool sent it, where nothing but the tool kept it.
+        opening_lateness: from when a connection was due until the tool began to open it.
         lag: how late the tool's event loop woke up.
         opening: seconds that this took.
         seconds: of sending.
@@ -85,6 +86,7 @@ class Tally:
     handshakes: Histogram = dataclasses.field(default_factory=Histogram)
     latency: Histogram = dataclasses.field(default_factory=Histogram)
     lateness: Histogram = dataclasses.field(default_factory=Histogram)
+    opening_lateness: Histogram = dataclasses.field(default_factory=Histogram)
     lag: Histogram = dataclasses.field(default_factory=Histogram)
     opening: float = 0.0
     seconds: float = 0.0
