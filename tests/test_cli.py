@@ -513,7 +513,7 @@ def test_a_signal_while_connecting(scripted: Callable[..., str], start: Start) -
 
 WRONG = [
     ([], "COMMAND"),
-    (["xyz"], "there is no command 'xyz': it is one of connect, echo, serve, reload, sockets, info"),
+    (["xyz"], "there is no command 'xyz': it is one of connect, echo, serve, reload, sockets, bench, info"),
     (["conect"], "there is no command 'conect'; is it connect?"),
     (["--verson"], "there is no option --verson; is it --version?"),
     (["connect", "--timout", "3", "ws://h/"], "there is no option --timout; is it --timeout?"),

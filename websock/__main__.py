@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib.metadata
-import math
 import platform
 import ssl
 import sys
@@ -14,13 +13,14 @@ from typing import Any, NoReturn
 
 from .asyncio.client import connect
 from .cli import Exit, explain
+from .cli.arguments import URI_HELP, add_request_options, add_tls_options, checked_tls, seconds, size, uri
+from .cli.bench import ABOUT, EXIT, add_options, bench
 from .cli.connect import talk
 from .cli.echo import echo
 from .cli.serve import reload_server, serve_handler
 from .cli.sockets import show
 from .cli.terminal import inert
 from .core.accelerate import ACCELERATED, REASON
-from .core.uri import URI, parse_uri
 from .serving.places import systemd_fds
 from .serving.running import MODELS, check_model
 from .version import __version__
@@ -158,18 +158,14 @@ def _parser() -> _Parser:
         return sub
 
     sub = command("connect", _connect, "talk to a server", description=_CONNECT, epilog=_CONNECT_EXIT)
-    sub.add_argument("uri", metavar="URI", type=_uri, help="ws://, wss://, ws+unix:///path.sock:/resource, wss+unix://")
+    sub.add_argument("uri", metavar="URI", type=uri, help=URI_HELP)
     add = sub.add_argument
-    add("--header", metavar="'NAME: VALUE'", type=_header, action="append", help="a header for the request; repeatable")
-    add("--subprotocol", metavar="NAME", action="append", help="a subprotocol to offer, best first; repeatable")
-    add("--origin", metavar="ORIGIN", help="the Origin header: the page that a browser would connect from")
-    add("--ping", metavar="SECONDS", type=_seconds, help="show the latency, each time so long after the last; 0: once")
-    tls = sub.add_mutually_exclusive_group()
-    tls.add_argument("--ca", metavar="FILE", help="trust these certificates (PEM) instead of the system's")
-    tls.add_argument("--insecure", action="store_true", help="trust every certificate, for every name")
-    add("--timeout", metavar="SECONDS", type=_seconds, default=10.0, help="for opening, and for closing; default: 10")
-    add("--max-size", metavar="BYTES", type=_size, default=2**20, help="of a message; default: 1048576; 0: no limit")
-    add("--wait", metavar="SECONDS", type=_seconds, default=1.0,
+    add_request_options(add)
+    add("--ping", metavar="SECONDS", type=seconds, help="show the latency, each time so long after the last; 0: once")
+    add_tls_options(sub)
+    add("--timeout", metavar="SECONDS", type=seconds, default=10.0, help="for opening, and for closing; default: 10")
+    add("--max-size", metavar="BYTES", type=size, default=2**20, help="of a message; default: 1048576; 0: no limit")
+    add("--wait", metavar="SECONDS", type=seconds, default=1.0,
         help="after the end of piped input, close when nothing has come for so long; default: 1; inf: when the server "
         "closes")  # fmt: skip
 
@@ -193,16 +189,16 @@ def _parser() -> _Parser:
     add("--workers", metavar="N", type=_number, help="so many processes, kept alive by one more; default: one alone")
     add("--certfile", metavar="FILE", help="serve wss:// with this certificate (PEM)")
     add("--keyfile", metavar="FILE", help="its key, if it isn't in the same file")
-    add("--grace", metavar="SECONDS", type=_seconds, default=30.0, help="to stop gracefully; default: 30")
+    add("--grace", metavar="SECONDS", type=seconds, default=30.0, help="to stop gracefully; default: 30")
     add("--pid-file", metavar="FILE", help="write the number of the process there, for websock reload")
     add("--log-level", choices=["debug", "info", "warning", "error"], default="info", help="default: info")
     add("--origin", metavar="ORIGIN", action="append", help="pages from there may connect; repeatable; '*': all; "
         "default: those of the same host")  # fmt: skip
     add("--subprotocol", metavar="NAME", action="append", help="one that the handler speaks, best first; repeatable")
     add("--compression", choices=["deflate", "none"], default="deflate", help="default: deflate")
-    add("--max-size", metavar="BYTES", type=_size, default=2**20, help="of a message; default: 1048576; 0: no limit")
-    add("--ping-interval", metavar="SECONDS", type=_seconds, default=20.0, help="default: 20; 0: no keepalive")
-    add("--ping-timeout", metavar="SECONDS", type=_seconds, default=20.0, help="default: 20; 0: wait for ever")
+    add("--max-size", metavar="BYTES", type=size, default=2**20, help="of a message; default: 1048576; 0: no limit")
+    add("--ping-interval", metavar="SECONDS", type=seconds, default=20.0, help="default: 20; 0: no keepalive")
+    add("--ping-timeout", metavar="SECONDS", type=seconds, default=20.0, help="default: 20; 0: wait for ever")
 
     sub = command("reload", _reload, "tell a server to reload", description=_RELOAD, epilog=_RELOAD_EXIT)
     sub.add_argument("server", metavar="PID|FILE", help="its number, or the file that --pid-file named")
@@ -217,38 +213,11 @@ def _parser() -> _Parser:
     )
     add("--json", action="store_true", help="an array of objects, for programs")
 
+    sub = command("bench", bench, "load a server, and measure it", description=ABOUT, epilog=EXIT)
+    add_options(sub)
+
     command("info", _info, "versions, for a bug report")
     return parser
-
-
-def _uri(text: str) -> URI:
-    try:
-        return parse_uri(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't 'Name: value'")
-    return name, value.strip()
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not seconds >= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a number of seconds")
-    return seconds
-
-
-def _size(text: str) -> int | None:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a number of bytes")
-    return int(text) or None
 
 
 def _port(text: str) -> int:
@@ -294,17 +263,7 @@ def _pid(text: str) -> int:
 
 
 def _connect(parser: _Parser, args: argparse.Namespace) -> Exit:
-    context = None
-    if args.ca or args.insecure:
-        if not args.uri.secure:
-            parser.error("--ca and --insecure go with wss:// and wss+unix://")
-        try:
-            context = ssl.create_default_context(cafile=args.ca)
-        except OSError as error:
-            parser.error(f"--ca {args.ca}: {explain(error)}")
-        if args.insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+    context = checked_tls(parser, args)
     try:
         opening = connect(
             args.uri,

@@ -347,7 +347,7 @@ def test_a_refusal_cut_short_tells_what_came() -> None:
 def test_eof_before_the_answer(data: bytes) -> None:
     handshake = client()
     handshake.receive(data)
-    with pytest.raises(InvalidMessage):
+    with pytest.raises(InvalidMessage, match="the connection was closed before the response was complete"):
         handshake.receive_eof()
     assert not handshake.done
 

@@ -162,8 +162,10 @@ class ClientHTTP:
                     return done
                 event = _next(self._h11)
         except InvalidMessage:
-            if self._response is None:
+            if self._response is None and not eof:
                 raise
+            if self._response is None:  # h11 has words of its own for that, about its states
+                raise InvalidMessage("the connection was closed before the response was complete") from None
             return self._response  # a body cut short: its beginning tells more than an error would
         if eof and self._response is None:
             raise InvalidMessage("the connection was closed before the response was complete")
