@@ -16,7 +16,7 @@ from .asyncio.client import connect
 from .cli import Exit, explain
 from .cli.connect import talk
 from .cli.echo import echo
-from .cli.serve import reload_server, serve_handler
+from .cli.serve import add_proxy_options, proxy_options, reload_server, serve_handler
 from .cli.sockets import show
 from .cli.terminal import inert
 from .core.accelerate import ACCELERATED, REASON
@@ -203,6 +203,7 @@ def _parser() -> _Parser:
     add("--max-size", metavar="BYTES", type=_size, default=2**20, help="of a message; default: 1048576; 0: no limit")
     add("--ping-interval", metavar="SECONDS", type=_seconds, default=20.0, help="default: 20; 0: no keepalive")
     add("--ping-timeout", metavar="SECONDS", type=_seconds, default=20.0, help="default: 20; 0: wait for ever")
+    add_proxy_options(add)
 
     sub = command("reload", _reload, "tell a server to reload", description=_RELOAD, epilog=_RELOAD_EXIT)
     sub.add_argument("server", metavar="PID|FILE", help="its number, or the file that --pid-file named")
@@ -365,6 +366,7 @@ def _serve(parser: _Parser, args: argparse.Namespace) -> Exit:
         max_size=args.max_size,
         ping_interval=args.ping_interval or None,
         ping_timeout=args.ping_timeout or None,
+        **proxy_options(args),
         **({} if args.origin is None else {"origins": None if "*" in args.origin else args.origin}),
     )
 
