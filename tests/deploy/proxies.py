@@ -12,6 +12,7 @@ import getpass
 import grp
 import json
 import os
+import random
 import re
 import secrets
 import shutil
@@ -28,7 +29,7 @@ import pytest
 
 import websock.sync
 
-from ..programs import LIBRARY, PATIENCE, PEM
+from ..programs import LIBRARY, PEM
 from ..serving.conftest import processes_in, until
 
 __all__ = [
@@ -52,6 +53,8 @@ CLIENT = "127.0.0.2"  # where clients come from: the proxies are 127.0.0.1
 ROOT = os.geteuid() == 0
 _PATH = re.compile(r"(?<![\w.-])/(etc|run|var|dev)/\S+")
 _TRIES = 5  # with other ports, when somebody has taken one in between
+_PORTS = range(10_000, 32_000)  # below those that the kernel gives to whoever asks for any: nobody takes them meanwhile
+SOON = 20  # seconds of patience here: less than what a test may take in all, so that it can tell what it waited for
 
 
 def program(name: str) -> str:
@@ -82,9 +85,19 @@ class Proxy:
     Attributes:
         port, plain: where it takes connections with TLS, and without.
         folder: where its files are.
+
+    Args:
+        ready: a file that it makes when it listens; else that somebody takes connections there has to do.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, ports: Sequence[int], **environment: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        ports: Sequence[int],
+        ready: str | None = None,
+        **environment: str,
+    ) -> None:
         self.folder = folder
         self.port, self.plain, *_ = *ports, 0
         self.log = folder / "log"
@@ -99,15 +112,21 @@ class Proxy:
                 start_new_session=True,
             )
         try:
+            if ready is not None:
+                until(functools.partial(self._made, folder / ready), f"making {ready}", SOON)
             for port in ports:
-                until(functools.partial(self._takes, port), f"listening on {port}")
+                until(functools.partial(self._takes, port), f"listening on {port}", SOON)
         except BaseException:
             self.end()
             raise
 
-    def _takes(self, port: int) -> bool:
+    def _made(self, file: Path) -> bool:
         if self.process.poll() is not None:
             raise ChildProcessError(self.log.read_text())
+        return file.exists()
+
+    def _takes(self, port: int) -> bool:
+        self._made(self.log)
         with socket.socket() as sock:
             return sock.connect_ex(("127.0.0.1", port)) == 0
 
@@ -119,23 +138,27 @@ class Proxy:
     def reload(self, number: signal.Signals) -> None:
         """Let it read its configuration again, and wait until it has a process that did."""
         before = self.workers()
-        self.process.send_signal(number)
-        until(lambda: self.workers() - before, "a reload of the proxy")
+        for _ in range(SOON // 4):
+            self.process.send_signal(number)
+            with contextlib.suppress(AssertionError):  # HAProxy may miss a signal right after its start
+                until(lambda: self.workers() - before, seconds=4)
+                return
+        raise AssertionError(f"no reload: {self.log.read_text()}")
 
     def connect(self, *, tls: bool = True, path: str = "/", **options: Any) -> Any:
         """A WebSocket through it, from an address that is not the proxy's."""
         port = self.port if tls else self.plain
-        how: dict[str, Any] = {"ping_interval": None, "close_timeout": 5, "open_timeout": PATIENCE, **options}
+        how: dict[str, Any] = {"ping_interval": None, "close_timeout": 5, "open_timeout": SOON, **options}
         if tls:
             how["ssl"] = ssl.create_default_context(cafile=PEM)
-        sock = socket.create_connection(("127.0.0.1", port), PATIENCE, source_address=(CLIENT, 0))
+        sock = socket.create_connection(("127.0.0.1", port), SOON, source_address=(CLIENT, 0))
         return websock.sync.connect(f"{'wss' if tls else 'ws'}://localhost:{port}{path}", sock=sock, **how)
 
     def end(self) -> None:
         """Stop it, and all processes that it has made."""
         self.process.terminate()
         try:
-            self.process.wait(PATIENCE / 2)
+            self.process.wait(SOON)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -154,12 +177,12 @@ class Proxy:
 def _running(make: Any, many: int) -> Iterator[Proxy]:
     """What `make` starts, given so many free ports."""
     for tries in range(_TRIES, 0, -1):
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(many)]
-            ports = [sock.getsockname()[1] for sock in sockets]
+        ports = random.sample(_PORTS, many)
         try:
+            for port in ports:
+                socket.create_server(("127.0.0.1", port)).close()
             proxy = make(ports)
-        except ChildProcessError as error:
+        except (ChildProcessError, OSError) as error:
             if tries == 1 or "ddress already in use" not in str(error):
                 raise
         else:
@@ -202,7 +225,7 @@ def nginx(upstream: str, folder: Path, *, plain: bool = False, **times: str) -> 
         }
         (folder / "nginx.conf").write_text(filled("nginx.conf", values))
         where = ["-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
-        return Proxy([command, *where, "-g", "daemon off;"], folder, ports)
+        return Proxy([command, *where, "-g", "daemon off;"], folder, ports, "pid")
 
     with _running(make, 2) as proxy:
         yield proxy
@@ -216,6 +239,7 @@ def haproxy(
     through: Sequence[str] = (),
     v1: bool = False,
     plain: bool = False,
+    fall: int = 1000,
     **times: str,
 ) -> Iterator[Proxy]:
     """HAProxy with haproxy.cfg.
@@ -226,6 +250,7 @@ def haproxy(
         through: the same for the part where TLS goes through, whose ports are `port` and `plain` then.
         v1: with version 1 of the PROXY protocol.
         plain: without the redirect to https.
+        fall: after how many bad checks a server is down; a machine that stands still is no reason.
         times: other values: ``tunnel="2s"``.
     """
     command = program("haproxy")
@@ -245,7 +270,7 @@ def haproxy(
             "10.0.0.12:8000": a[1],
             "10.0.0.11:8443": b[0],
             "10.0.0.12:8443": b[1],
-            "inter 2s": "inter 50ms",
+            "inter 2s fall 2": f"inter 500ms fall {fall}",
             **({"send-proxy-v2": "send-proxy"} if v1 else {}),
             **({"http-request redirect scheme https unless { ssl_fc }": ""} if plain else {}),
             **{f"timeout {name} 75s": f"timeout {name} {value}" for name, value in times.items()},
@@ -253,12 +278,15 @@ def haproxy(
         if not ROOT:
             values |= {"    user haproxy\n    group haproxy\n    chroot /var/lib/haproxy\n": ""}
         (folder / "haproxy.cfg").write_text(filled("haproxy.cfg", values, ["/var/lib/haproxy"]))
-        proxy = Proxy([command, "-W", "-db", "-f", str(folder / "haproxy.cfg")], folder, ports)
+        proxy = Proxy([command, "-W", "-db", "-f", str(folder / "haproxy.cfg")], folder, ports, "admin.sock")
         if through:
             proxy.port, proxy.plain = ports[2], 0
         return proxy
 
     with _running(make, 3) as proxy:
+        for backend, some in (("websock", servers), ("tls-through", through)):
+            for server in "ab"[: len(some)]:
+                until(functools.partial(checked, proxy, backend, server), "a good health check", SOON)
         yield proxy
 
 
@@ -285,11 +313,11 @@ def caddy(upstream: str, folder: Path) -> Iterator[Proxy]:
 def order(proxy: Proxy, command: str) -> str:
     """What HAProxy answers to a command on its own socket."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(PATIENCE)
+        sock.settimeout(SOON)
         sock.connect(f"{proxy.folder}/admin.sock")
         sock.sendall(command.encode() + b"\n")
         answer = b""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SOON
         while data := sock.recv(65536):
             answer += data
             assert time.monotonic() < deadline
@@ -308,17 +336,17 @@ def checked(proxy: Proxy, backend: str, server: str) -> bool:
     head, *lines = order(proxy, "show stat").splitlines()
     rows = [dict(zip(head.removeprefix("# ").split(","), line.split(","), strict=True)) for line in lines if line]
     row = next(row for row in rows if (row["pxname"], row["svname"]) == (backend, server))
-    return (row["status"], row["check_status"]) == ("UP", "L7OK")
+    return (row["status"], row["check_status"].removeprefix("* ")) == ("UP", "L7OK")  # "* ": the next one is under way
 
 
 def who(ws: Any) -> dict[str, Any]:
     """Whom the handler takes us for, and what it is."""
     ws.send("who")
-    found: dict[str, Any] = json.loads(ws.recv(timeout=PATIENCE))
+    found: dict[str, Any] = json.loads(ws.recv(timeout=SOON))
     return found
 
 
 def same(ws: Any, message: str | bytes) -> None:
     """The echo of a message."""
     ws.send(message)
-    assert ws.recv(timeout=PATIENCE) == message
+    assert ws.recv(timeout=SOON) == message

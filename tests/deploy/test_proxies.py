@@ -92,7 +92,6 @@ def test_tls_that_goes_through_with_both_versions_of_the_proxy_protocol(served: 
     server = served(HANDLER, *OPTIONS, "--proxy-protocol", "--certfile", PEM)
     for v1 in (False, True):
         with haproxy([], fresh(short_path), through=[f"127.0.0.1:{server.port}"], v1=v1) as proxy:
-            until(functools.partial(checked, proxy, "tls-through", "a"), "a good health check")
             found = converse(proxy, tls=True)
             assert (found["client"], found["proxy"][0]) == (CLIENT, "127.0.0.1")
     server.stop()
@@ -185,7 +184,8 @@ def test_a_reload_of_the_proxy(name: str, served: Serve, short_path: str) -> Non
 @names
 def test_no_server(name: str, served: Serve, start: Start, short_path: str) -> None:
     server = served(HANDLER, *OPTIONS)
-    with FRONTS[name](server.port, short_path) as proxy:
+    how = {"fall": 2} if name == "haproxy" else {}
+    with FRONTS[name](server.port, short_path, **how) as proxy:
         with proxy.connect() as ws:
             same(ws, "here")
             server.stop()
@@ -209,6 +209,10 @@ def test_no_server(name: str, served: Serve, start: Start, short_path: str) -> N
         again.stop()
 
 
+def _down(proxy: Proxy, backend: str, server: str) -> bool:
+    return not checked(proxy, backend, server)
+
+
 def test_health_checks_make_no_noise(served: Serve, short_path: str) -> None:
     plain = served(HANDLER, *OPTIONS, "--log-level", "debug")
     through = served(HANDLER, *OPTIONS, "--log-level", "debug", "--proxy-protocol", "--certfile", PEM)
@@ -216,10 +220,10 @@ def test_health_checks_make_no_noise(served: Serve, short_path: str) -> None:
         [f"127.0.0.1:{plain.port}"], fresh(short_path), through=[f"127.0.0.1:{through.port}"]
     ) as proxy:  # the last words of an answer may be read or not: some checks end in a reset
         for server, backend in ((plain, "websock"), (through, "tls-through")):
-            for _ in range(20):
+            for _ in range(5):
                 server.says(r"answered \(200\)")
-            until(functools.partial(checked, proxy, backend, "a"), "a good health check")
-            assert not checked(proxy, backend, "b")
+            assert checked(proxy, backend, "a")
+            until(functools.partial(_down, proxy, backend, "b"), "a bad health check")
     for server in (plain, through):
         lines = [*server.err, *server.stop()]
         checks = [line for line in lines if "127.0.0.1'" in line and "listening" not in line]
@@ -230,14 +234,16 @@ def test_health_checks_make_no_noise(served: Serve, short_path: str) -> None:
 def test_several_hosts(served: Serve, short_path: str) -> None:
     """Whoever has the fewest gets the next; when one is gone, its clients go to the other."""
     hosts = [served(HANDLER, *OPTIONS) for _ in range(2)]
-    with haproxy([f"127.0.0.1:{one.port}" for one in hosts], fresh(short_path)) as proxy, contextlib.ExitStack() as s:
-        for server in "ab":
-            until(functools.partial(checked, proxy, "websock", server), "a good health check")
+    with (
+        haproxy([f"127.0.0.1:{one.port}" for one in hosts], fresh(short_path), fall=2) as proxy,
+        contextlib.ExitStack() as s,
+    ):
         crowd = [s.enter_context(proxy.connect()) for _ in range(8)]
         workers = [set(host.workers()) for host in hosts]
         there = [next(n for n in range(2) if who(ws)["pid"] in workers[n]) for ws in crowd]
         assert sorted(there) == [0] * 4 + [1] * 4
         hosts[1].stop()
+        until(functools.partial(_down, proxy, "websock", "b"), "a bad health check")
         for ws, n in zip(crowd, there, strict=True):
             if n:
                 assert ended(ws).code == 1001

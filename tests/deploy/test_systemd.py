@@ -21,7 +21,7 @@ from websock.core.options import Options
 from websock.serving.plan import QUICK
 
 from ..programs import PATIENCE
-from ..serving.conftest import Served, Start, ended
+from ..serving.conftest import Served, Start, ended, until
 from .proxies import CLIENT, DEPLOY, HANDLER, fresh, nginx, same, who
 
 UNITS = ("websock.socket", "websock.service")
@@ -90,10 +90,12 @@ def test_the_units_of_systemd_behind_nginx(systemd: Systemd, short_path: str) ->
             found = who(ws)
             assert (found["client"], found["proto"]) == (CLIENT, "https")
             assert systemd.service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+            old = set(server.workers())
             server.tell(signal.SIGHUP)
             assert systemd.told()[0] == "RELOADING=1"
             assert systemd.told()[0] == "READY=1"
             assert ended(ws).code == 1012
+        until(lambda: not old & set(server.workers()))  # until then one of them may take a connection, and end it
         assert systemd.service["KillMode"] == "mixed"  # SIGTERM is for the first process alone
         with proxy.connect() as ws:
             same(ws, "new")
