@@ -123,7 +123,10 @@ class Proxy:
     def _made(self, file: Path) -> bool:
         if self.process.poll() is not None:
             raise ChildProcessError(self.log.read_text())
-        return file.exists()
+        if not file.is_socket():
+            return file.exists()
+        with socket.socket(socket.AF_UNIX) as sock:  # which is there for a moment before it listens
+            return sock.connect_ex(str(file)) == 0
 
     def _takes(self, port: int) -> bool:
         self._made(self.log)
