@@ -339,6 +339,26 @@ def test_control_characters_of_a_refusal_are_inert(scripted: Callable[..., str],
     assert err[0].endswith(r"HTTP 403 Forbidden (\x1b[31mno\x1b[0m)")
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "end"),
+    [
+        (
+            "text/html",
+            "<html>\r\n<head><title>502 Bad Gateway</title></head>",
+            "HTTP 502 Bad Gateway",
+        ),  # as nginx has it
+        ("text/plain; charset=utf-8", "\r\nno upstream\r\nsecond line", "HTTP 502 Bad Gateway (no upstream)"),
+        ("text/plain", " \r\n", "HTTP 502 Bad Gateway"),
+    ],
+)
+def test_the_body_of_a_refusal(scripted: Callable[..., str], start: Start, kind: str, body: str, end: str) -> None:
+    """A line of text is for people, a page is for browsers."""
+    answer = f"HTTP/1.1 502 Bad Gateway\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    status, _, err = start("connect", scripted(lambda sock: sock.sendall(answer.encode()))).run()
+    assert status == 1
+    assert err[0].endswith(end)
+
+
 # ---- connect: how it ends ----
 
 

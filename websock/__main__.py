@@ -17,7 +17,7 @@ from .cli.arguments import URI_HELP, add_request_options, add_tls_options, check
 from .cli.bench import ABOUT, EXIT, add_options, bench
 from .cli.connect import talk
 from .cli.echo import echo
-from .cli.serve import reload_server, serve_handler
+from .cli.serve import add_proxy_options, proxy_options, reload_server, serve_handler
 from .cli.sockets import show
 from .cli.terminal import inert
 from .core.accelerate import ACCELERATED, REASON
@@ -199,6 +199,7 @@ def _parser() -> _Parser:
     add("--max-size", metavar="BYTES", type=size, default=2**20, help="of a message; default: 1048576; 0: no limit")
     add("--ping-interval", metavar="SECONDS", type=seconds, default=20.0, help="default: 20; 0: no keepalive")
     add("--ping-timeout", metavar="SECONDS", type=seconds, default=20.0, help="default: 20; 0: wait for ever")
+    add_proxy_options(add)
 
     sub = command("reload", _reload, "tell a server to reload", description=_RELOAD, epilog=_RELOAD_EXIT)
     sub.add_argument("server", metavar="PID|FILE", help="its number, or the file that --pid-file named")
@@ -324,6 +325,7 @@ def _serve(parser: _Parser, args: argparse.Namespace) -> Exit:
         max_size=args.max_size,
         ping_interval=args.ping_interval or None,
         ping_timeout=args.ping_timeout or None,
+        **proxy_options(args),
         **({} if args.origin is None else {"origins": None if "*" in args.origin else args.origin}),
     )
 

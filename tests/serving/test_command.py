@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import logging
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from websock.__main__ import main
+from websock.core.endpoint import Endpoint
+from websock.datastructures import Headers
+from websock.http11 import Request
+from websock.serving.health import answering
 
+from ..programs import PATIENCE
 from .conftest import Serve, Start, ended
 
 WRONG = [
@@ -26,6 +35,8 @@ WRONG = [
     (["tests.serving.apps:plain", "--host", "no-such-host.invalid"], 1, "can't resolve tcp://no-such-host.invalid:"),
     (["tests.serving.apps:plain", "--fd", "99"], 1, "can't use fd://99: Bad file descriptor"),
     (["tests.serving.apps:plain", "--subprotocol", "a b"], 2, "subprotocol 'a b' isn't a token"),
+    (["tests.serving.apps:plain", "--trusted-proxy", "10.0.0.1/8"], 2, "10.0.0.1/8 has host bits set"),
+    (["tests.serving.apps:plain", "--health", "healthz"], 2, "health is a path such as '/healthz', not 'healthz'"),
     (["tests.serving.apps:plain", "--pid-file", "/nowhere/pid"], 1, "(there is no such folder)"),
 ]
 
@@ -107,3 +118,37 @@ def test_options_reach_the_connections(served: Serve) -> None:
         ws.send("x" * 11)
         assert ended(ws).code == 1009
     server.stop()
+
+
+@pytest.mark.parametrize("handler", ["tests.serving.apps:plain", "tests.serving.apps:tasks"])
+def test_health(served: Serve, handler: str) -> None:
+    """Any number of checks is no news; what is refused is."""
+    server = served(handler, "--health", "/healthz")
+    for path, status in (("/healthz", 200), ("/healthz?from=a", 200), ("/healthz/", 426), ("/", 426)):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read() == b"OK\n") == (status, status == 200)
+    with server.connect() as ws:
+        ws.send("x")
+        assert ws.recv() == "x"
+    err = server.stop()
+    assert len([line for line in err if "rejected (426)" in line]) == 2
+    assert not [line for line in err if "(200)" in line]
+
+
+def test_a_program_has_its_own_pages_beside_the_health_check() -> None:
+    def own(connection: Any, request: Request) -> str:
+        return f"its own: {request.path}"
+
+    hook = answering("/healthz", own)
+    connection = Endpoint(logging.getLogger("test"))
+    assert hook(connection, Request("/page", Headers())) == "its own: /page"
+    assert hook(connection, Request("/healthz", Headers())).status_code == 200
+    assert answering("/healthz", None)(connection, Request("/page", Headers())) is None
+    for path in ("", "healthz", "/a b", "/ä", "/a?b", "/a#b", "/a\n"):
+        with pytest.raises(ValueError, match="health is a path"):
+            answering(path, None)
+    with pytest.raises(TypeError, match="health is a path"):
+        answering(b"/healthz", None)  # type: ignore[arg-type]

@@ -39,8 +39,9 @@ def explain(error: Exception) -> str:
         return f"TLS failed: {said}{f' ({advice})' if advice else ''}"
     if isinstance(error, InvalidStatus):
         response = error.response
-        body = response.body[:200].decode("utf-8", "replace").strip().partition("\n")[0]
-        return " ".join(filter(None, (str(error), response.reason_phrase, body and f"({body})")))
+        plain = response.headers.get("Content-Type", "text/plain").startswith("text/plain")  # pages are for browsers
+        body = response.body[:200].decode("utf-8", "replace").strip() if plain else ""
+        return " ".join(filter(None, (str(error), response.reason_phrase, body and f"({body.splitlines()[0]})")))
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

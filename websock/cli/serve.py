@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import logging
@@ -9,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..net.errors import explain as explain_file
@@ -19,9 +20,22 @@ from ..serving.prefork import StartError
 from ..serving.running import Serving
 from . import Exit, complain, explain
 
-__all__ = ["reload_server", "serve_handler"]
+__all__ = ["add_proxy_options", "proxy_options", "reload_server", "serve_handler"]
 
 _LOG = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
+
+
+def add_proxy_options(add: Callable[..., object]) -> None:
+    """What a server behind a proxy needs. `add` is the parser's ``add_argument``."""
+    add("--trusted-proxy", metavar="NETWORK", action="append", help="believe what it says of clients, in Forwarded or "
+        "X-Forwarded-For: 10.0.0.0/8; unix: whoever comes by a Unix socket; repeatable")  # fmt: skip
+    add("--proxy-protocol", action="store_true", help="connections begin with HAProxy's PROXY header, version 1 or 2")
+    add("--health", metavar="PATH", help="answer GET PATH with 200, for health checks: /healthz")
+
+
+def proxy_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What these say, for `serve_handler`."""
+    return {"trusted_proxies": args.trusted_proxy, "proxy_protocol": args.proxy_protocol, "health": args.health}
 
 
 def serve_handler(handler: str, *, pid_file: str | None, log_level: str, **how: Any) -> Exit:

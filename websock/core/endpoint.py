@@ -146,7 +146,7 @@ def code_for(kind: type[BaseException] | None) -> CloseCode:
 
 
 def log_outcome(logger: LoggerLike, response: Response | None, failure: BaseException | None, peer: object) -> None:
-    """One line for an opening handshake: refused ones are news, scans and health checks are not."""
+    """One line for an opening handshake: refused ones are news; scans, health checks and pages are not."""
     if response is None:
         logger.debug("connection from %s ended before a handshake: %s", peer, failure or "closed")
     elif response.status_code == 101:
@@ -158,7 +158,8 @@ def log_outcome(logger: LoggerLike, response: Response | None, failure: BaseExce
         text = str(failure).encode("ascii", "backslashreplace").decode()
         logger.info("connection from %s rejected (%d): %.200s", peer, response.status_code, text)
     else:
-        logger.info("connection from %s answered (%d)", peer, response.status_code)
+        level = logging.DEBUG if response.status_code < 400 else logging.INFO
+        logger.log(level, "connection from %s answered (%d)", peer, response.status_code)
 
 
 # We gave the connection up: that is worth a line.

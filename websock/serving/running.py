@@ -20,6 +20,7 @@ from ..typing import LoggerLike
 from .blocking import Blocking
 from .certificates import Certificates
 from .event_loop import EventLoop
+from .health import answering
 from .loading import load
 from .notify import notify
 from .orders import Do, Order, Orders
@@ -76,6 +77,8 @@ class Serving:
         workers: how many processes, with a supervisor that starts them again when they die; None: this process alone.
         certfile, keyfile: TLS files (PEM), which a reload reads again. Without them, and without ``ssl``, it is plain.
         grace: seconds from the order to stop until what is left is cut.
+        health: a path, such as ``"/healthz"``, that is answered with 200: for the health checks of proxies. Those are
+            GET requests of HTTP/1.1.
         reuse_port: with workers, a listener for each; None is the better one of this system, see `places`.
         backlog: of the listening sockets.
         logger: default ``logging.getLogger("websock.server")``.
@@ -101,6 +104,7 @@ class Serving:
         certfile: str | os.PathLike[str] | None = None,
         keyfile: str | os.PathLike[str] | None = None,
         grace: float = 30.0,
+        health: str | None = None,
         reuse_port: bool | None = None,
         backlog: int = 1024,
         logger: LoggerLike | None = None,
@@ -115,6 +119,8 @@ class Serving:
             raise ValueError("keyfile goes with certfile")
         if certfile is not None and options.get("ssl") is not None:
             raise ValueError("certfile and ssl are two ways to say the same: give one of them")
+        if health is not None:
+            options["process_request"] = answering(health, options.get("process_request"))
         self._handler = handler
         self._model = model
         self._workers = workers
