@@ -24,7 +24,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,15 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def of_each(what: Callable[[int], float], pids: Sequence[int]) -> Iterator[float]:
+    """What is read of those processes that have not ended meanwhile."""
+    for pid in pids:
+        try:
+            yield what(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+
+
 COUNTS = ("sent", "answered", "lost", "doubled", "disordered", "wrong", "failed", "opened", "dropped", "pings")
 FAULTS = ("lost", "doubled", "disordered", "wrong", "failed")
 
@@ -230,8 +239,8 @@ def soak(
             if not server.alive:
                 raise Trouble(f"the server ended: {server.last_words()}")
             pids = family(server.pid)
-            memory.values.append(sum(map(resident, pids)))
-            fds.values.append(sum(map(descriptors, pids)))
+            memory.values.append(sum(of_each(resident, pids)))
+            fds.values.append(sum(of_each(descriptors, pids)))
         for process in processes[1:]:
             told = json.loads(process.line(90))
             for name in COUNTS:
