@@ -66,7 +66,7 @@ test-native:
 test-pure:
 	@mkdir -p build
 	@WEBSOCK_PURE=1 WEBSOCK_SEEDS=200 $(BIN)/python -m pytest -q -p no:cacheprovider -k "not uvloop" tests/core tests/adapters \
-		tests/fuzz tests/net/test_asyncio_streams.py tests/net/test_transport.py tests/testing tests/simulation \
+		tests/fuzz tests/metrics/test_counting.py tests/net/test_asyncio_streams.py tests/net/test_transport.py tests/testing tests/simulation \
 		> build/test-pure.txt 2>&1; status=$$?; cat build/test-pure.txt; exit $$status
 
 # The native twins under AddressSanitizer and UndefinedBehaviorSanitizer: their tests, then a fuzz run over many examples.
