@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import shutil
 import statistics
@@ -71,6 +72,12 @@ def build(folder: str) -> str:
     return load
 
 
+def beside(base: list[float], ones: list[float]) -> float:
+    """The ratio in the middle; not a number where nothing was measured, as in a turn too short for the clock."""
+    ratios = [one / other for other, one in zip(base, ones, strict=True) if other]
+    return statistics.median(ratios) if ratios else math.nan
+
+
 def compare(kind: str, trees: list[tuple[str, Path, bool]], load: str, rounds: int, seconds: float, pure: bool) -> None:
     """Print what the first one does, and the others beside it."""
     free = sorted(os.sched_getaffinity(0))
@@ -100,12 +107,11 @@ def compare(kind: str, trees: list[tuple[str, Path, bool]], load: str, rounds: i
                     count, took, cpu = map(float, done.stdout.split())
                     if number:  # the first one warms up
                         rates[which].append(count / took)
-                        costs[which].append(cpu / count)
+                        costs[which].append(cpu / count if count else 0.0)
             kindness = f"{kind}, {'pure' if pure else 'native'}, {name}"
             print(f"{kindness}: {statistics.median(rates[0]):,.0f}/s {trees[0][0]}", flush=True)
             for (title, _, _), rate, cost in list(zip(trees, rates, costs, strict=True))[1:]:
-                ratio = statistics.median(one / base for base, one in zip(rates[0], rate, strict=True))
-                spent = statistics.median(one / base for base, one in zip(costs[0], cost, strict=True))
+                ratio, spent = beside(rates[0], rate), beside(costs[0], cost)
                 print(f"    {title}: {ratio:.3f} of the rate, {spent:.3f} of the CPU time for a message", flush=True)
     finally:
         os.sched_setaffinity(0, free)
