@@ -58,7 +58,7 @@ chat: $(VENV)/run
 # Once over the native twins, where they could be built, and what has twins once more over the Python ones: in parts, of
 # which two run at a time. What a part says comes at its end.
 PARTS := native-adapters pure-adapters native-rest pure-rest native-core native-net
-HAVE_TWINS := tests/core tests/fuzz tests/net/test_asyncio_streams.py tests/net/test_transport.py tests/testing tests/simulation
+HAVE_TWINS := tests/core tests/fuzz tests/metrics/test_counting.py tests/net/test_asyncio_streams.py tests/net/test_transport.py tests/testing tests/simulation
 RUN_native-adapters := tests/adapters
 RUN_native-core := tests/core
 RUN_native-net := tests/net

@@ -201,6 +201,13 @@ def _parser() -> _Parser:
     add("--ping-timeout", metavar="SECONDS", type=seconds, default=20.0, help="default: 20; 0: wait for ever")
     add_proxy_options(add)
 
+    add("--metrics", metavar="[HOST:]PORT", help="serve /metrics for Prometheus there; HOST is 127.0.0.1 unless given; "
+        "of several workers each takes the next free port")  # fmt: skip
+    add("--page", metavar="[HOST:]PORT", help="serve a page there that shows what goes on, and closes connections; "
+        "ports as above. Whoever can reach it may do that")  # fmt: skip
+    add("--page-host", metavar="NAME", action="append", help="another name by which these two may be asked, such as a "
+        "proxy's; repeatable")  # fmt: skip
+
     sub = command("reload", _reload, "tell a server to reload", description=_RELOAD, epilog=_RELOAD_EXIT)
     sub.add_argument("server", metavar="PID|FILE", help="its number, or the file that --pid-file named")
 
@@ -305,6 +312,8 @@ def _serve(parser: _Parser, args: argparse.Namespace) -> Exit:
         parser.error("--unix-mode goes with --unix")
     if args.keyfile is not None and args.certfile is None:
         parser.error("--keyfile goes with --certfile")
+    if args.page_host is not None and args.metrics is None and args.page is None:
+        parser.error("--page-host goes with --page and --metrics")
     fds = args.fd if here else systemd_fds()
     return serve_handler(
         args.handler,
@@ -320,6 +329,9 @@ def _serve(parser: _Parser, args: argparse.Namespace) -> Exit:
         grace=args.grace,
         pid_file=args.pid_file,
         log_level=args.log_level,
+        metrics=args.metrics,
+        page=args.page,
+        page_hosts=args.page_host,
         subprotocols=args.subprotocol,
         compression=None if args.compression == "none" else args.compression,
         max_size=args.max_size,

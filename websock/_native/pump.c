@@ -120,6 +120,7 @@ static int write_out(Pump *self, const unsigned char *more, size_t more_size, Py
     }
     self->out = NULL; /* from here on other code may run, which may send too */
     self->out_size = self->out_capacity = 0;
+    self->octets_out += size + more_size;
 #ifndef _WIN32
     if (is_direct(self) && ITS(self->transport, closing) == Py_False && ITS(self->transport, pending) == Py_None) {
         struct iovec buffers[2] = {{out, size}, {(void *)more, more_size}};
@@ -241,6 +242,7 @@ static int send_quickly(Pump *self, PyObject *message) {
             result = 1;
         }
         if (result == 1) {
+            self->messages_out++;
             self->out_size += header + (apart ? 0 : size);
             if (apart ? write_out(self, payload, size, message) < 0 : 0) result = -1;
             if (result == 1 && flush_unless_corked(self) < 0) result = -1;
@@ -275,6 +277,7 @@ static int broadcast_quickly(Pump *self, PyObject *frame) {
     unsigned char *to = reserve_out(self, PyBytes_GET_SIZE(head));
     if (to == NULL) return -1;
     memcpy(to, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head));
+    self->messages_out++;
     self->out_size += PyBytes_GET_SIZE(head);
     if (buffers == 2
         && write_out(self, (unsigned char *)PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), payload) < 0)
@@ -394,6 +397,24 @@ static int measure(Pump *self) {
     return result == NULL ? -1 : 0;
 }
 
+/* How many messages are complete in what was collected: the last `Fragment` of one, or itself. -1: exception. */
+static Py_ssize_t complete_in(PyObject *collected) {
+    Py_ssize_t found = 0;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(collected); i++) {
+        PyObject *item = PyList_GET_ITEM(collected, i);
+        if (PyUnicode_CheckExact(item) || PyBytes_CheckExact(item)) {
+            found++;
+            continue;
+        }
+        PyObject *last = PyObject_GetAttrString(item, "last");
+        int is_last = last == NULL ? -1 : PyObject_IsTrue(last);
+        Py_XDECREF(last);
+        if (is_last < 0) return -1;
+        found += is_last;
+    }
+    return found;
+}
+
 static int received(Pump *self, Py_ssize_t size) {
     Queue *inbox = self->inbox;
     Decoder *decoder = self->decoder;
@@ -409,6 +430,7 @@ static int received(Pump *self, Py_ssize_t size) {
     }
     Py_SETREF(FIELD(self, heard), Py_NewRef(Py_True));
     self->heard_at = monotonic();
+    self->octets_in += size;
     int result;
     if (direct != NULL && decoder_expects(decoder, lent, direct, size)) {
         Py_CLEAR(lent);
@@ -420,6 +442,11 @@ static int received(Pump *self, Py_ssize_t size) {
     Py_XDECREF(lent);
     PyObject *collected = self->collected;
     self->collected = NULL;
+    Py_ssize_t complete = collected == NULL ? inbox->count - before : complete_in(collected);
+    if (complete < 0)
+        result = -1;
+    else
+        self->messages_in += complete;
     if (result == 0
         && (decoder->called || decoder->failure != NULL || decoder->behind || FIELD(self, eof) == Py_True))
         result = pump_call(self->protocol, DECODED);
@@ -597,13 +624,20 @@ static int set_steps(Pump *self, PyObject *protocol) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* A Protocol, or one of a class that says that it counts and changes nothing: then its fields are read in their slots. */
+static int is_protocol(PyObject *protocol) {
+    return (PyObject *)Py_TYPE(protocol) == ProtocolClass
+        || (ProtocolClass != NULL && PyObject_TypeCheck(protocol, (PyTypeObject *)ProtocolClass)
+            && PyObject_HasAttrString((PyObject *)Py_TYPE(protocol), "counts_only"));
+}
+
 static int pump_set_protocol(Pump *self, PyObject *protocol, void *Py_UNUSED(closure)) {
     Decoder *decoder = NULL;
     if (protocol == NULL) {
         PyErr_SetString(PyExc_TypeError, "a connection has a protocol");
         return -1;
     }
-    if ((PyObject *)Py_TYPE(protocol) == ProtocolClass) {
+    if (is_protocol(protocol)) {
         decoder = (Decoder *)PyObject_GetAttrString(protocol, "_decoder");
         if (decoder == NULL || !Py_IS_TYPE(decoder, &DecoderType)) {
             Py_XDECREF(decoder);
@@ -752,6 +786,10 @@ static PyMemberDef pump_members[] = {
     OBJECT("_side", side), {"_heard_at", T_DOUBLE, offsetof(Pump, heard_at), 0, NULL},
     {"_waiter", T_OBJECT, offsetof(Pump, waiter), READONLY, NULL},
     {"_shared", T_OBJECT, offsetof(Pump, shared), READONLY, NULL},
+    {"_octets_in", T_ULONGLONG, offsetof(Pump, octets_in), READONLY, NULL},
+    {"_octets_out", T_ULONGLONG, offsetof(Pump, octets_out), READONLY, NULL},
+    {"_messages_in", T_ULONGLONG, offsetof(Pump, messages_in), READONLY, NULL},
+    {"_messages_out", T_ULONGLONG, offsetof(Pump, messages_out), READONLY, NULL},
     {"_fd", T_INT, offsetof(Pump, fd), 0, NULL},
     {"_burst", T_INT, offsetof(Pump, burst), READONLY, NULL},
     FLAG("_corked", corked), FLAG("_reading_paused", reading_paused), FLAG("_writing_paused", writing_paused),

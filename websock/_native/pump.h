@@ -27,6 +27,8 @@ typedef struct {
     PyObject *lent;         /* keeps alive what `direct` points to */
     PyObject *collected;    /* what a read brought, when the inbox must look at it */
     size_t out_size, out_capacity, lent_size;
+    /* Frames that came and went, and the messages in them, but for what the protocol itself has taken or given. */
+    unsigned long long octets_in, octets_out, messages_in, messages_out;
     double heard_at; /* when the last octet came, as time.monotonic() counts */
     Py_ssize_t octets_step, messages_step, octets_left, messages_left; /* until the meter is asked; 0 without one */
     int fd, burst;

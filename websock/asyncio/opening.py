@@ -9,11 +9,9 @@ import ssl as ssl_module
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, cast
 
-from ..core.endpoint import log_outcome
 from ..core.forwarding import ProxyHeader
 from ..core.gate import TURNED_AWAY_AT_ONCE, Ticket
 from ..core.protocol import LINGER_TIME
-from ..core.service import HandlerRun
 from ..core.slow import DEFAULT
 from ..exceptions import CloseCause, InvalidHandshake, InvalidMessage, RequestTimeout, ServerClosing
 from ..net.asyncio import transport_for
@@ -140,7 +138,7 @@ class Opening(asyncio.Protocol):
     def lost(self, exc: BaseException | None) -> None:
         """The connection is gone, or never had a transport."""
         if not self._handshake.done:
-            log_outcome(self._server.logger, None, exc, self._peer)
+            self._server.service.tell_outcome(None, exc, self._peer)
             self._handshake.done = True
             if isinstance(exc, InvalidMessage):
                 self._server._gate.broken_header(self._ticket, exc, self._loop.time())
@@ -183,7 +181,7 @@ class Opening(asyncio.Protocol):
     def _give_up(self, failure: InvalidHandshake) -> None:
         """End without an answer: there is nobody, or no TLS connection, to give it to."""
         if not self._handshake.done:
-            log_outcome(self._server.logger, None, failure, self._peer)
+            self._server.service.tell_outcome(None, failure, self._peer)
             self._handshake.done = True
             self._server._gate.answered(self._ticket)
             if self._transport is not None:
@@ -201,7 +199,7 @@ class Opening(asyncio.Protocol):
         self._server._gate.answered(self._ticket)
         transport = self._transport
         assert transport is not None  # noqa: S101 - for the type checker
-        log_outcome(self._server.logger, self._handshake.response, self._handshake.failure, self._peer)
+        self._server.service.tell_outcome(self._handshake.response, self._handshake.failure, self._peer)
         if transport.is_closing():
             return
         transport.set_write_buffer_limits(high=0)
@@ -268,7 +266,7 @@ class Opening(asyncio.Protocol):
         if handshake.protocol is None:
             self._answered()
             return
-        log_outcome(server.logger, handshake.response, None, self._peer)
+        server.service.tell_outcome(handshake.response, None, self._peer)
         self._opened = True
         self._end()
         transport.writelines(handshake.outgoing())
@@ -285,7 +283,7 @@ class Opening(asyncio.Protocol):
 async def _handle(handler: Callable[[Any], Awaitable[None]], connection: ServerConnection) -> None:
     """The task of a connection: its handler, then the close."""
     try:
-        with HandlerRun(connection.logger) as run:
+        with connection.server.service.handling(connection) as run:
             await handler(connection)
         if not connection._lost:
             connection.server._untended[connection] = None  # there is nothing left for a task to do

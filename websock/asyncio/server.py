@@ -18,8 +18,9 @@ from ..core.endpoint import default_logger
 from ..core.forwarding import Networks, ProxyHeader
 from ..core.gate import Ticket
 from ..core.limits import Limits
+from ..core.observer import Observer
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
-from ..core.protocol import LINGER_TIME, State
+from ..core.protocol import LINGER_TIME, Protocol, State
 from ..core.service import Service
 from ..core.slow import SlowConsumers, SlowPolicy, checked_policy
 from ..exceptions import CloseCause, InvalidHandshake, InvalidState, ServerClosing
@@ -59,9 +60,28 @@ class ServerConnection(Connection):
     server: Server
     _ticket: Ticket
 
+    def open(
+        self,
+        transport: asyncio.Transport,
+        protocol: Protocol,
+        leftover: bytes,
+        on_message: Callable[[Any, Data], object] | None = None,
+    ) -> None:
+        if (observer := self.server.service.observer) is not None:
+            self._protocol = protocol
+            observer.opened(self)
+        super().open(transport, protocol, leftover, on_message)
+
+    def _callback_failed(self, error: Exception) -> None:
+        super()._callback_failed(error)
+        if (observer := self.server.service.observer) is not None:
+            observer.failed()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.server._untended.pop(self, None)
+        if (observer := self.server.service.observer) is not None:
+            observer.left(self)
         gate = self.server._gate
         gate.leave(self._ticket)
         gate.closed(self._ticket, self._protocol, self._loop.time())
@@ -129,6 +149,7 @@ class serve:  # noqa: N801 - it is used like a function
         create_connection: a subclass of `ServerConnection` to use.
         slow_consumers: what is done with broadcasts that a peer does not take; default: over 4 MiB its connection is
             closed with 1013.
+        metrics: a `websock.metrics.Metrics`, which counts what happens here; None for none, which costs nothing.
         logger: default ``logging.getLogger("websock.server")``.
         family, reuse_port, backlog: as in ``loop.create_server``.
         start_serving: False: begin with ``server.start_serving()``.
@@ -159,6 +180,7 @@ class serve:  # noqa: N801 - it is used like a function
         server_header: str | None = SERVER,
         create_connection: type[ServerConnection] = ServerConnection,
         slow_consumers: SlowConsumers | SlowPolicy | str | None = None,
+        metrics: Observer | None = None,
         logger: LoggerLike | None = None,
         family: int = socket.AF_UNSPEC,
         reuse_port: bool = False,
@@ -179,6 +201,7 @@ class serve:  # noqa: N801 - it is used like a function
             limits=Limits() if limits is None else limits,
             trusted_proxies=None if trusted_proxies is None else Networks(trusted_proxies),
             proxy_protocol=proxy_protocol,
+            observer=metrics,
         )
         self._server = Server(service, create_connection, ssl, on_message)
         self._start_serving = start_serving
@@ -273,6 +296,13 @@ class Server:
         self._closed = self._loop.create_future()
         self._away = TurningAway(self._loop)
         self._sockets = sockets
+        if self.service.observer is not None:
+            try:
+                self.service.observer.begin(self)
+            except BaseException:
+                for sock in sockets:
+                    sock.close()
+                raise
         for sock in sockets:
             no_delay(sock)  # what is accepted inherits it
             sock.setblocking(False)
@@ -518,11 +548,15 @@ class Server:
 
     async def _wait_ended(self) -> None:
         """Wait until every connection and every handler has ended."""
-        while self._sessions or self._untended or self._openings:
-            waiting: list[asyncio.Task[None] | asyncio.Future[None]] = [*self._sessions]
-            waiting += [opening.ended for opening in self._openings]
-            waiting += [self._loop.create_task(connection.wait_closed()) for connection in self._untended]
-            await asyncio.wait(waiting)
+        try:
+            while self._sessions or self._untended or self._openings:
+                waiting: list[asyncio.Task[None] | asyncio.Future[None]] = [*self._sessions]
+                waiting += [opening.ended for opening in self._openings]
+                waiting += [self._loop.create_task(connection.wait_closed()) for connection in self._untended]
+                await asyncio.wait(waiting)
+        finally:
+            if self.service.observer is not None:
+                self.service.observer.end(self)
         if self._sweep is not None:
             self._sweep.cancel()
         self._gate.log.flush(self._loop.time())

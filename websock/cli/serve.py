@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..metrics import Metrics
 from ..net.errors import explain as explain_file
 from ..serving.loading import LoadError
 from ..serving.places import spell
@@ -38,11 +39,22 @@ def proxy_options(args: argparse.Namespace) -> dict[str, Any]:
     return {"trusted_proxies": args.trusted_proxy, "proxy_protocol": args.proxy_protocol, "health": args.health}
 
 
-def serve_handler(handler: str, *, pid_file: str | None, log_level: str, **how: Any) -> Exit:
-    """Serve ``module:name`` until SIGINT or SIGTERM. `how` is for `Serving`."""
+def serve_handler(
+    handler: str,
+    *,
+    pid_file: str | None,
+    log_level: str,
+    metrics: str | None = None,
+    page: str | None = None,
+    page_hosts: Sequence[str] | None = None,
+    **how: Any,
+) -> Exit:
+    """Serve ``module:name`` until SIGINT or SIGTERM. `how` is for `Serving`, and the rest as for `Metrics`."""
     logging.basicConfig(level=log_level.upper(), format=_LOG, stream=sys.stderr)
     secure = how.get("certfile") is not None
     try:
+        if metrics is not None or page is not None:
+            how["metrics"] = Metrics(prometheus=metrics, page=page, hosts=page_hosts or ())
         with _PidFile(pid_file) if pid_file is not None else contextlib.nullcontext() as file:
 
             def ready(sockets: Sequence[socket.socket]) -> None:

@@ -49,6 +49,11 @@ class Endpoint:
     dropped: int = 0
     _counted: bool = False  # there is a `Gate` that logs those that were over a limit, or too slow
     _backlog: Backlog[Any] | None = None
+    # What the native twin counts, past the protocol: octets of frames, and messages; see `Observer`.
+    _octets_in: int = 0
+    _octets_out: int = 0
+    _messages_in: int = 0
+    _messages_out: int = 0
 
     remote_address: Any
 

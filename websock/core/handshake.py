@@ -67,6 +67,7 @@ class ServerHandshake:
     Args:
         options: the settings of the connection.
         limits: of these only those of one handshake and connection count here; the rest is for `Gate`.
+        make: what makes the open connection.
 
     Attributes:
         request: the request, once its head is complete and it is valid HTTP.
@@ -77,7 +78,14 @@ class ServerHandshake:
         leftover: bytes that came behind the request, for ``protocol.receive``.
     """
 
-    def __init__(self, *, options: Options | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        options: Options | None = None,
+        limits: Limits | None = None,
+        make: Callable[..., Protocol] = Protocol,
+    ) -> None:
+        self._make = make
         self.options = options or Options()
         self.limits = limits or _DEFAULTS
         self.request: Request | None = None
@@ -204,7 +212,7 @@ class ServerHandshake:
             subprotocol = next(iter(headers.get_all("Sec-WebSocket-Protocol")), None)
             pipeline = None if answered is None else self._pipeline
         out, self.leftover = self._http.upgrade(headers, ours=ours)
-        self.protocol = Protocol(
+        self.protocol = self._make(
             server=True, options=self.options, subprotocol=subprotocol, pipeline=pipeline, limits=self.limits
         )
         self._finish(response, out)

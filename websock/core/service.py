@@ -13,12 +13,14 @@ from ..exceptions import CloseCause, ConnectionClosed, InvalidHandshake
 from ..http11 import Response
 from ..spec import CloseCode
 from ..typing import LoggerLike
-from .endpoint import Endpoint
+from .endpoint import Endpoint, log_outcome
 from .forwarding import Networks
 from .gate import Gate
 from .handshake import ServerHandshake, refusal_bytes
 from .limits import Limits
+from .observer import Observer
 from .options import Options
+from .protocol import Protocol
 from .slow import DEFAULT, SlowConsumers
 
 __all__ = ["HandlerRun", "Service", "check_kind", "handler_kind"]
@@ -41,6 +43,7 @@ class Service:
     limits: Limits = _DEFAULTS
     trusted_proxies: Networks | None = None
     proxy_protocol: bool = False
+    observer: Observer | None = None
 
     def gate(self) -> Gate:
         """What counts the connections of one server."""
@@ -48,11 +51,24 @@ class Service:
 
     def refusal(self, failure: InvalidHandshake, *, secure: bool) -> bytes:
         """What to write to a connection of which nothing is read; nothing where TLS or a proxy has to speak first."""
+        if self.observer is not None:
+            self.observer.handshake(None, failure)
         return b"" if secure or self.proxy_protocol else refusal_bytes(failure)
 
     def handshake(self) -> ServerHandshake:
         """The opening handshake of one connection."""
-        return ServerHandshake(options=self.options, limits=self.limits)
+        make = Protocol if self.observer is None else self.observer.protocol
+        return ServerHandshake(options=self.options, limits=self.limits, make=make)
+
+    def tell_outcome(self, response: Response | None, failure: BaseException | None, peer: object) -> None:
+        """An opening handshake is over, with this answer or without one."""
+        log_outcome(self.logger, response, failure, peer)
+        if self.observer is not None:
+            self.observer.handshake(response, failure)
+
+    def handling(self, connection: Endpoint) -> HandlerRun:
+        """The context in which the handler of a connection runs."""
+        return HandlerRun(connection.logger, self.observer)
 
     def __post_init__(self) -> None:
         if not callable(self.handler):
@@ -61,6 +77,8 @@ class Service:
             raise TypeError(f"limits must be a Limits or None, not {self.limits!r}")
         if not isinstance(self.proxy_protocol, bool):
             raise TypeError(f"proxy_protocol must be True or False, not {self.proxy_protocol!r}")
+        if self.observer is not None and not isinstance(self.observer, Observer):
+            raise TypeError(f"metrics must be a websock.metrics.Metrics or None, not {self.observer!r}")
 
     def answer(self, handshake: ServerHandshake, connection: Endpoint) -> Generator[Any, Any, None]:
         """Answer the request of `handshake`: the user's hooks come first and last (RFC 6455 section 4.2.2).
@@ -75,6 +93,8 @@ class Service:
                 connection.response = response
         except Exception:
             self.logger.exception("opening handshake failed")
+            if self.observer is not None:
+                self.observer.failed()
             if not handshake.done:
                 handshake.reject(500, "Failed to open a WebSocket connection: internal error.\n")
 
@@ -158,10 +178,11 @@ class HandlerRun:
         why: what the cause of that is, if it is not that the handler returned.
     """
 
-    __slots__ = ("_logger", "code", "why")
+    __slots__ = ("_logger", "_observer", "code", "why")
 
-    def __init__(self, logger: LoggerLike) -> None:
+    def __init__(self, logger: LoggerLike, observer: Observer | None = None) -> None:
         self._logger = logger
+        self._observer = observer
         self.code = CloseCode.NORMAL_CLOSURE
         self.why: CloseCause | None = None
 
@@ -176,6 +197,8 @@ class HandlerRun:
         if not isinstance(error, Exception):
             return False
         self._logger.error("connection handler failed", exc_info=error)
+        if self._observer is not None:
+            self._observer.failed()
         self.code = CloseCode.INTERNAL_ERROR
         self.why = CloseCause.HANDLER_FAILED
         return True

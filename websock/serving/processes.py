@@ -56,6 +56,7 @@ class Processes(Model):
     """
 
     name: ClassVar[str] = "processes"
+    in_process: ClassVar[bool] = False
 
     def __init__(self, most: int = 256) -> None:
         super().__init__()

@@ -64,9 +64,11 @@ class Model:
 
     Attributes:
         name: for messages, and for the ``model=`` of ``websock.serving.run``.
+        in_process: jobs run in this process, where they can be counted.
     """
 
     name: ClassVar[str]
+    in_process: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._host: Host | None = None

@@ -17,8 +17,9 @@ from ..core.endpoint import default_logger
 from ..core.forwarding import Networks
 from ..core.gate import Ticket
 from ..core.limits import Limits
+from ..core.observer import Observer
 from ..core.options import SAME_ORIGIN, OptionKeywords, Origins, options_from
-from ..core.protocol import State
+from ..core.protocol import Protocol, State
 from ..core.service import Service, check_kind
 from ..core.slow import SlowConsumers, SlowPolicy, checked_policy
 from ..exceptions import InvalidHandshake, InvalidState
@@ -63,9 +64,17 @@ class ServerConnection(Connection):
     proxy_address: Any
     forwarded_proto: str | None
 
+    def open(self, protocol: Protocol, leftover: bytes) -> None:
+        if (observer := self.server.service.observer) is not None:
+            self._protocol = protocol
+            observer.opened(self)
+        super().open(protocol, leftover)
+
     def _closed(self) -> None:
         super()._closed()
         server = self.server
+        if server.service.observer is not None:
+            server.service.observer.left(self)
         with server._gate_lock:
             server._gate.closed(self._ticket, self._protocol, time.monotonic())
 
@@ -99,6 +108,7 @@ def serve(
     server_header: str | None = SERVER,
     create_connection: type[ServerConnection] = ServerConnection,
     slow_consumers: SlowConsumers | SlowPolicy | str | None = None,
+    metrics: Observer | None = None,
     logger: LoggerLike | None = None,
     reuse_port: bool = False,
     backlog: int = 1024,
@@ -137,6 +147,7 @@ def serve(
         create_connection: a subclass of `ServerConnection` to use.
         slow_consumers: what is done with broadcasts that a peer does not take; default: over 4 MiB its connection is
             closed with 1013.
+        metrics: a `websock.metrics.Metrics`, which counts what happens here; None for none, which costs nothing.
         logger: default ``logging.getLogger("websock.server")``.
         reuse_port, backlog: of the listening sockets.
         options: the fields of `Options`: ``subprotocols``, ``max_size``, ``ping_interval``, ...
@@ -159,7 +170,10 @@ def serve(
         limits=Limits(half_open=HALF_OPEN) if limits is None else limits,
         trusted_proxies=None if trusted_proxies is None else Networks(trusted_proxies),
         proxy_protocol=proxy_protocol,
+        observer=metrics,
     )
+    if metrics is not None and not model.in_process:
+        raise ValueError(f"metrics count in one process, and the model {model.name!r} has one for each connection")
     places: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
     asked = SocketOptions(backlog=backlog, reuse_port=reuse_port or None)
     listeners: list[socket.socket] = []
@@ -241,6 +255,12 @@ class Server:
         self._ending: tuple[Any, ...] | None = None  # what it has to do of `shutdown` afterwards
         self._stopped = threading.Event()  # nobody is in serve_forever
         self._stopped.set()
+        if service.observer is not None:
+            try:
+                service.observer.begin(self)
+            except BaseException:
+                self._listener.close()
+                raise
         self.logger.info("server listening on %s", ", ".join(str(sock.getsockname()) for sock in sockets))
 
     @property
@@ -386,6 +406,8 @@ class Server:
         self._away.close()
         with self._gate_lock:
             self._gate.log.flush(time.monotonic())
+        if self.service.observer is not None:
+            self.service.observer.end(self)
 
     def drain(
         self,

@@ -9,12 +9,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core import draining
-from ..core.endpoint import log_outcome
 from ..core.forwarding import ProxyHeader
 from ..core.gate import Ticket
 from ..core.handshake import ServerHandshake
 from ..core.protocol import LINGER_TIME, State
-from ..core.service import HandlerRun
 from ..core.slow import DEFAULT
 from ..exceptions import (
     CloseCause,
@@ -185,7 +183,7 @@ class Session:
             self._close_as_told(connection)
         elif server._closing and server._farewell is not None:
             connection._start_close(*server._farewell, CloseCause.DRAINED)
-        with HandlerRun(connection.logger) as run:
+        with server.service.handling(connection) as run:
             server.service.handler(connection)
         connection._start_close(run.code, "", run.why)
         connection.wait_closed()
@@ -212,7 +210,7 @@ class Session:
                     self._answer(handshake, handshake.request)
         except TimeoutError:
             if not wire.heard or not self._speaks:
-                log_outcome(server.logger, None, RequestTimeout("no request in time"), self._peer)
+                server.service.tell_outcome(None, RequestTimeout("no request in time"), self._peer)
                 return None
             handshake.fail(RequestTimeout(f"no complete handshake within {server.service.options.open_timeout} s"))
         except (OSError, EOFError) as error:
@@ -222,7 +220,7 @@ class Session:
             elif stopped and self._speaks:
                 handshake.fail(ServerClosing("the server is closing"))
             else:
-                log_outcome(server.logger, None, self._given_up or error, self._peer)
+                server.service.tell_outcome(None, self._given_up or error, self._peer)
                 return None
         with self._lock:
             if handshake.protocol is not None and self._told is not None and self._told.refuse:
@@ -233,7 +231,7 @@ class Session:
         if handshake.protocol is None:
             with server._gate_lock:
                 server._gate.answered(self._ticket)
-        log_outcome(server.logger, handshake.response, handshake.failure, self._peer)
+        server.service.tell_outcome(handshake.response, handshake.failure, self._peer)
         try:
             wire.send(handshake.outgoing())
             if handshake.protocol is None:
@@ -264,13 +262,13 @@ class Session:
         except InvalidMessage as failure:
             with server._gate_lock:
                 server._gate.broken_header(self._ticket, failure, time.monotonic())
-            log_outcome(server.logger, None, failure, self._peer)
+            server.service.tell_outcome(None, failure, self._peer)
             return False
         with server._gate_lock:
             failed = server._gate.proxied(self._ticket, header, time.monotonic())
         self._peer = self._ticket.address
         if failed is not None:
-            log_outcome(server.logger, None, failed, self._peer)
+            server.service.tell_outcome(None, failed, self._peer)
         return failed is None
 
     def _answer(self, handshake: ServerHandshake, request: Request) -> None:
