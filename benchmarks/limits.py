@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import statistics
 import subprocess
@@ -108,7 +109,9 @@ def compare(kind: str, rounds: int, seconds: float) -> None:
                     rates[which].append(rate)
                     costs[which].append((cpu(servers[which].pid) - before) / (rate * seconds))
         rate_ratio = statistics.median(on / off for off, on in zip(*rates, strict=True))
-        cost_ratio = statistics.median(off / on for off, on in zip(*costs, strict=True))
+        # The clock of a process counts hundredths of a second: a short turn may have had none.
+        cost_ratios = [off / on for off, on in zip(*costs, strict=True) if on]
+        cost_ratio = statistics.median(cost_ratios) if cost_ratios else math.nan
         print(
             f"{kind}: {statistics.median(rates[1]):,.0f}/s with limits, {rate_ratio:.3f} of the rate without; "
             f"without / with, CPU for each message: {cost_ratio:.3f}"

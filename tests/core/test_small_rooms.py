@@ -200,7 +200,9 @@ def test_scans_and_health_checks_are_no_news(caplog: pytest.LogCaptureFixture) -
     log_outcome(logger, Response(101, "", Headers()), None, "peer")
     log_outcome(logger, Response(403, "", Headers()), InvalidOrigin("x"), "peer")
     log_outcome(logger, Response(200, "", Headers()), None, "peer")
-    assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG", "DEBUG", "INFO", "INFO"]
+    log_outcome(logger, Response(404, "", Headers()), None, "peer")
+    levels = ["DEBUG", "DEBUG", "DEBUG", "INFO", "DEBUG", "INFO"]
+    assert [record.levelname for record in caplog.records] == levels
     assert all(record.exc_info is None for record in caplog.records)
 
 
