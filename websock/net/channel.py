@@ -71,6 +71,13 @@ class Channel:
             return None
         return buffer[:size]
 
+    def receive_some(self, size: int) -> bytes | None:
+        """As `receive`, at most so many octets and in memory of their own: for those of whom many come at once."""
+        try:
+            return self.sock.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return None
+
     def release(self) -> None:
         """What `receive` gave is used up, and others may read into that buffer. For the one who reads."""
         buffer, self._buffer = self._buffer, None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..net.channel import Channel
 from ..net.tls import TLS
 from ..typing import Buffer
 
 __all__ = ["Wire"]
+
+READ_SIZE: Final = 2**12  # octets of one read: a request has less, and all clients may come at once
 
 
 class Phase(Protocol):
@@ -78,7 +80,6 @@ class Wire:
             try:
                 self._plain = tls.receive(self._read())
             finally:
-                self.stream.release()
                 self.write(tls.outgoing())  # also the alert that says what was wrong
         self.tls = tls
 
@@ -94,7 +95,6 @@ class Wire:
             if ready():
                 return
             phase.receive(self.receive())
-            self.stream.release()
 
     def receive(self) -> Buffer:
         """What came, decrypted."""
@@ -137,19 +137,18 @@ class Wire:
         except (EOFError, OSError):
             pass
 
-    def _read(self) -> Buffer:
+    def _read(self) -> bytes:
         while True:
             self._wait()
-            data = self.stream.receive()
+            data = self.stream.receive_some(READ_SIZE)
             if data is None:
                 continue
-            if not len(data):
+            if not data:
                 raise EOFError("the peer closed the connection")
             self.heard = True
             return data
 
     def _wait(self) -> None:
-        self.stream.release()
         if not self.stream.wait(read=True, write=False, timeout=self._left())[0]:
             raise TimeoutError("timed out during the opening handshake")
 
