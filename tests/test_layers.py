@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "asyncio": BOTTOM | {"_native", "core", "net"},
     "serving": BOTTOM | {"core", "net", "sync", "asyncio"},
     "metrics": BOTTOM | {"core", "net", "asyncio"},
+    "pubsub": BOTTOM | {"core", "net", "sync", "asyncio"},
     "testing": BOTTOM | {"core", "net", "sync", "asyncio"},
     "__init__": BOTTOM | {"core", "net", "sync", "asyncio", "serving"},
     "cli": BOTTOM | {"core", "net", "sync", "asyncio", "serving", "metrics", "__init__"},
@@ -59,7 +60,7 @@ NOT_IN_CORE |= {
 THIRD_PARTY = {"h11"}
 FIXTURES = "testing/fixtures.py"  # a plugin of pytest, which loads it
 # What extras bring, and where: nothing else imports those files before somebody asks for them.
-EXTRAS = {("pytest", FIXTURES), ("prometheus_client", "metrics/prometheus.py")}
+EXTRAS = {("pytest", FIXTURES), ("prometheus_client", "metrics/prometheus.py"), ("redis", "pubsub/redis_client.py")}
 MOST_LINES = 800
 
 

@@ -14,6 +14,8 @@ def _answer(message: Any) -> Any:
     match message:
         case "pid":
             return str(os.getpid())
+        case "place":
+            return os.environ.get("WEBSOCK_BACKPLANE", "none")
         case "raise":
             raise RuntimeError("a fault of the handler's")
         case "die":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import os
 import socket
@@ -17,6 +18,7 @@ from ..core.options import Options
 from ..core.service import check_kind, handler_kind
 from ..sync.models import Job, Model, Threads
 from ..typing import LoggerLike
+from .backplane import meet_at, meeting_place
 from .blocking import Blocking
 from .certificates import Certificates
 from .event_loop import EventLoop
@@ -165,14 +167,15 @@ class Serving:
                     for sock in sockets[0]:
                         sock.close()
                 return
-            Supervisor(
-                sockets,
-                self._work,
-                orders=self._orders,
-                grace=self._grace,
-                logger=self._logger,
-                ready=lambda: self._is_ready(sockets[0]),
-            ).run()
+            with meeting_place() as place:
+                Supervisor(
+                    sockets,
+                    functools.partial(self._work, place),
+                    orders=self._orders,
+                    grace=self._grace,
+                    logger=self._logger,
+                    ready=lambda: self._is_ready(sockets[0]),
+                ).run()
 
     def stop(self, code: int = 1001, reason: str = "") -> None:
         """Stop gracefully, with this code and reason in the Close frames; a second time at once. Does not wait."""
@@ -187,8 +190,11 @@ class Serving:
         if self._on_ready is not None:
             self._on_ready(sockets)
 
-    def _work(self, sockets: Sequence[socket.socket], orders: Orders, ready: Callable[[], object]) -> None:
+    def _work(
+        self, place: str | None, sockets: Sequence[socket.socket], orders: Orders, ready: Callable[[], object]
+    ) -> None:
         """What a worker does."""
+        meet_at(place)
         form, plan = self._prepare()
         if orders.line is not None and form.name != Processes.name:
             orders.line.follow()

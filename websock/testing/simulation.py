@@ -86,6 +86,10 @@ class Simulation:
         random.seed(self._chance.random())
         self._main = self._scheduler.join("main")
         self._patches.install()
+        real, current = asyncio.new_event_loop, self._scheduler.current
+        self._patches._set(  # for threads of the program that run a loop of their own
+            asyncio, "new_event_loop", lambda: real() if current() is None else self._new_loop()
+        )
         return self
 
     def __exit__(
@@ -198,7 +202,7 @@ class Simulation:
         if self._main is None or self._scheduler.over:
             main.close()
             raise RuntimeError("a simulation runs in its with block: with testing.simulate() as sim: sim.run(main())")
-        loop = VirtualLoop(self._scheduler, self.network, self._chance)
+        loop = self._new_loop()
         self._loops.append(loop)
         try:
             asyncio.set_event_loop(loop)
@@ -214,6 +218,9 @@ class Simulation:
                 asyncio.set_event_loop(None)
                 self._loops.remove(loop)
                 loop.close()
+
+    def _new_loop(self) -> VirtualLoop:
+        return VirtualLoop(self._scheduler, self.network, self._chance)
 
     def _describe(self) -> list[str]:
         lines = [f"task {_of_task(task)}" for loop in self._loops for task in asyncio.all_tasks(loop)]

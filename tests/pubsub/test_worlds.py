@@ -1,0 +1,56 @@
+"""Whatever befalls hubs, clients and the backplane: each message once, in order, or it is told that some are lost."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from websock.pubsub import History
+
+from .worlds import Step, run
+
+NUMBER = st.integers(0, 63)
+# Lists that Hypothesis makes are short: it shrinks what fails. Long ones are made of a seed.
+STEPS = st.lists(st.tuples(NUMBER, NUMBER, NUMBER), max_size=120)
+EXAMPLES = int(os.environ.get("WEBSOCK_WORLDS", "150"))
+
+
+@pytest.fixture(autouse=True)
+def time_enough(nothing_left_behind: None) -> None:
+    """Who asks for many is not hung."""
+    if EXAMPLES > 1000:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@settings(max_examples=EXAMPLES)
+@given(STEPS)
+def test_each_message_once(steps: list[Step]) -> None:
+    world = run(History(count=10_000), steps)
+    if world.quiet and world.born == len(world.hubs):
+        assert [client.told for client in world.clients] == [0, 0, 0]
+
+
+@settings(max_examples=EXAMPLES)
+@given(STEPS)
+def test_each_message_once_or_told(steps: list[Step]) -> None:
+    run(History(count=3), steps)
+
+
+@pytest.mark.parametrize("count", [3, 20, 10_000])
+def test_long_lives(count: int) -> None:
+    for seed in range(EXAMPLES):
+        chance = random.Random(f"{count} {seed}")
+        usual = [chance.randrange(16) for _ in range(40)]  # more of some than of others, in each life
+        steps = [
+            (chance.choice(usual if chance.random() < 0.5 else range(16)), chance.randrange(64), chance.randrange(64))
+            for _ in range(chance.randrange(10, 250))
+        ]
+        try:
+            run(History(count), steps)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error

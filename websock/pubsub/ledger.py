@@ -1,0 +1,119 @@
+"""The log of a topic that several hubs add to: it gives the positions, and takes each record once."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from .backplane import Added, Opened
+from .history import History, Log
+from .positions import ZERO, Position, Record
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """What a backplane keeps of a topic. Time is a number: milliseconds since 1970.
+
+    Attributes:
+        log: its records.
+        made: where it began; whatever was before that was another log.
+    """
+
+    UID_SECONDS: Final = 600.0
+    """For so long a uid is remembered,"""
+    UIDS: Final = 10_000
+    """of so many messages at most,"""
+    ORIGINS: Final = 1024
+    """and the numbers of so many hubs."""
+
+    __slots__ = ("_numbers", "_uids", "_whole", "log", "made")
+
+    def __init__(self, ms: int, after: Position = ZERO) -> None:
+        self.made = after.following(ms)
+        self.log = Log(self.made)
+        self._numbers: collections.OrderedDict[str, int] = collections.OrderedDict()
+        self._uids: collections.OrderedDict[str, Position] = collections.OrderedDict()
+        self._whole = True  # nothing was cut, and nobody has said what was before
+
+    def opened(self, after: Position) -> Opened:
+        """What who follows it from `after` has to know."""
+        return Opened(self.log.after(after), self.log.floor, self.log.last, self.made)
+
+    def add(
+        self, records: Sequence[Record], history: History, above: Position, ms: int, floor: Position | None = None
+    ) -> list[Added]:
+        """See `Backplane.add`. Those that are added are the ones with ``repeated`` False."""
+        last = max(self.log.last, above)
+        done: list[Added] = []
+        self._forget_uids(ms)
+        for record in records:
+            if record.n <= self._numbers.get(record.origin, 0):
+                done.append(Added(self._find(record), True))
+                continue
+            self._numbers[record.origin] = record.n
+            self._numbers.move_to_end(record.origin)
+            if record.uid is not None and (first := self._uids.get(record.uid)) is not None:
+                done.append(Added(first, True))
+                continue
+            last = last.following(ms)
+            if record.uid is not None:
+                self._uids[record.uid] = last
+            self.log.append(last, record)
+            done.append(Added(last, False))
+        while len(self._numbers) > self.ORIGINS:
+            self._numbers.popitem(last=False)
+        if floor is not None and self._whole and not any(one.repeated for one in done):
+            self.log.floor, self._whole = min(floor, self.log.floor), False
+        if self.trim(history, ms):
+            self._whole = False
+        return done
+
+    def trim(self, history: History, ms: int) -> bool:
+        """Cut off what is too much or too old; whether there was something."""
+        return bool(self.log.trim(history, ms))
+
+    @property
+    def whole(self) -> bool:
+        """Nothing was cut from it, and nobody has said what was before it was made."""
+        return self._whole
+
+    def state(self) -> list[Any]:
+        """What it knows beside its records, for JSON."""
+        uids = {uid: str(position) for uid, position in self._uids.items()}
+        return [str(self.made), str(self.log.floor), str(self.log.last), dict(self._numbers), uids, self._whole]
+
+    @classmethod
+    def from_state(cls, state: Sequence[Any], entries: Iterable[tuple[Position, Record]]) -> Ledger:
+        """The ledger that had this `state`, and these records in its log.
+
+        Raises:
+            ValueError: it is none.
+        """
+        made, floor, last, numbers, uids, whole = state
+        ledger = cls(0)
+        ledger.made = Position.parse(made)
+        ledger.log = Log(Position.parse(floor), ZERO)
+        ledger.log.extend(entries)
+        ledger.log.last = Position.parse(last)
+        ledger._numbers.update(numbers)
+        ledger._uids.update((uid, Position.parse(text)) for uid, text in uids.items())
+        ledger._whole = whole
+        return ledger
+
+    def _find(self, record: Record) -> Position | None:
+        if record.uid is not None and (first := self._uids.get(record.uid)) is not None:
+            return first
+        for position, one in reversed(self.log):
+            if one.origin == record.origin and one.n <= record.n:
+                return position if one.n == record.n else None
+        return None
+
+    def _forget_uids(self, ms: int) -> None:
+        oldest = ms - int(self.UID_SECONDS * 1000)
+        while self._uids:
+            uid, position = next(iter(self._uids.items()))
+            if position.ms >= oldest and len(self._uids) <= self.UIDS:
+                break
+            del self._uids[uid]
