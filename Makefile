@@ -13,7 +13,7 @@ PORT ?= 8765
 .PHONY: help chat test lint autobahn bench fuzz floods simulate soak clean sanitize
 
 help:
-	@echo "make chat       serve the chat example at http://$(HOST):$(PORT)/ (HOST=, PORT=)"
+	@echo "make chat       serve the chat example at http://$(HOST):$(PORT)/ (HOST=, PORT=, WORKERS=2, REDIS=redis://host)"
 	@echo "make test       lint, types and all tests"
 	@echo "make sanitize   the native code under AddressSanitizer, with a fuzz run"
 	@echo "make simulate   random programs under faults (SEEDS=10000)"
@@ -51,9 +51,15 @@ $(FUZZ)/ready: pyproject.toml $(wildcard websock/_native/*.[ch])
 	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@
 
+# The client of Redis, for those who want it.
+$(VENV)/redis: $(VENV)/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[redis]'
+	@touch $@
+
 # exec: signals reach the server itself.
-chat: $(VENV)/run
-	@exec $(BIN)/python -B examples/chat/server.py --host $(HOST) --port $(PORT)
+chat: $(VENV)/run $(if $(REDIS),$(VENV)/redis)
+	@exec $(BIN)/python -B examples/chat/server.py --host $(HOST) --port $(PORT) \
+		$(if $(WORKERS),--workers $(WORKERS)) $(if $(REDIS),--redis '$(REDIS)')
 
 # Once over the native twins, where they could be built, and what has twins once more over the Python ones: in parts, of
 # which two run at a time. What a part says comes at its end.

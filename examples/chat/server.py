@@ -1,151 +1,48 @@
-"""A chat in the browser: whoever has the page open talks to everybody else who has.
+"""A chat in the browser: whoever has the page open talks to everybody in the same rooms.
 
     python examples/chat/server.py --host 127.0.0.1 --port 8765
+    python examples/chat/server.py --workers 2 --redis redis://127.0.0.1    several processes, on several hosts
 
-The page (page.html) is at `/`, its WebSocket at `/ws`. There is one room and no history.
+The page (page.html and what it needs) is at `/`, its WebSocket at `/ws`, and `/health` is for load balancers. What the
+page and the server say to each other stands in rooms.py, what may be said in rules.py.
 
-Each message is a JSON object in a text frame. The page sends
-    {"type": "join", "nick": "Ada"}        come in: once, before anything is said
-    {"type": "say", "text": "Hello!"}      say this to all
-    {"type": "ping"}                       are you there? (a page cannot send a WebSocket ping)
-
-and the server
-    {"type": "welcome", "nick": "Ada", "here": ["Bob", "Ada"], "max_text": 2000}    you are in
-    {"type": "joined", "nick": "Cy"}       somebody came
-    {"type": "left", "nick": "Cy"}         somebody went
-    {"type": "said", "nick": "Ada", "text": "Hello!"}   to all, Ada too: for her it is the receipt
-    {"type": "pong"}                       I am here
-    {"type": "error", "code": "too-fast", "text": "Not so fast...", "wait": 1.5}    not done:
-            "text" tells a person why, "code" a program; "wait", in seconds, comes with "too-fast" only
+There are no accounts: who reaches the page can read and write in every room. So a company puts it behind its own
+login, at a proxy that ends TLS. With workers or Redis nobody needs sticky sessions: any server takes over from any
+other, and what was said meanwhile comes from the history of the room.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import base64
-import hashlib
-import json
-import signal
+import functools
+import logging
+import os
+import socket
 import sys
-import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from websock import Request, Response
-from websock.asyncio.server import ServerConnection, broadcast, serve
-from websock.exceptions import ConnectionClosed
+import rules
+from rooms import Chat
 
-MAX_NICK = 32  # characters
-MAX_TEXT = 2000  # characters
-MAX_SIZE = 32 * 1024  # bytes in a message: MAX_TEXT characters fit, even if each is written "\ud83d\ude00"
-BURST = 8  # so many messages may be said at once,
-PACE = 1.0  # then one in so many seconds
+from websock import Limits, Request, Response, serving
+from websock.asyncio.server import ServerConnection
+from websock.pubsub import Hub
 
-Message = dict[str, Any]
-
-
-class Guest:
-    """Somebody with the page open; without a name until they join."""
-
-    def __init__(self, websocket: ServerConnection) -> None:
-        self.websocket = websocket
-        self.nick = ""
-        self.due = 0.0  # when the pace will have caught up with all that was said
-
-    def must_wait(self, now: float) -> float:
-        """Let BURST messages pass at once, then one every PACE seconds; return the seconds to wait, or 0."""
-        due = max(self.due, now) + PACE
-        wait = max(0, due - now - BURST * PACE)
-        if not wait:
-            self.due = due
-        return wait
-
-
-class Room:
-    """Who is here. Only `attend` waits, and only for its own guest: a slow one delays nobody else."""
-
-    def __init__(self) -> None:
-        self.guests: dict[str, Guest] = {}
-
-    async def attend(self, websocket: ServerConnection) -> None:
-        """Serve one guest, from the first message to the end of the connection."""
-        guest = Guest(websocket)
-        try:
-            async for message in websocket:
-                reply = self.handle(guest, message)
-                if reply:
-                    await websocket.send(json.dumps(reply))
-        except ConnectionClosed:
-            pass  # without a goodbye, but gone all the same
-        finally:
-            if guest.nick:
-                del self.guests[alike(guest.nick)]
-                self.tell_all({"type": "left", "nick": guest.nick})
-
-    def handle(self, guest: Guest, message: str | bytes) -> Message | None:
-        """Do what the message asks for; return what only this guest is told."""
-        try:
-            request = json.loads(message) if isinstance(message, str) else None
-        except (ValueError, RecursionError):  # not JSON; "[[[[[[..."
-            request = None
-        match request:
-            case {"type": "join", "nick": str(nick)} if not guest.nick:
-                return self.join(guest, nick.strip())
-            case {"type": "say", "text": str(text)} if guest.nick:
-                return self.say(guest, text.strip())
-            case {"type": "ping"}:
-                return {"type": "pong"}
-        return refusal("unexpected", "The server did not expect this message.")
-
-    def join(self, guest: Guest, nick: str) -> Message:
-        if not 1 <= len(nick) <= MAX_NICK or not nick.isprintable():
-            return refusal("nick-invalid", f"A name has 1 to {MAX_NICK} characters, all of them visible.")
-        if alike(nick) in self.guests:
-            return refusal("nick-taken", f"Somebody here is called {nick}. Please choose another name.")
-        self.tell_all({"type": "joined", "nick": nick})
-        guest.nick = nick
-        self.guests[alike(nick)] = guest
-        here = [other.nick for other in self.guests.values()]
-        return {"type": "welcome", "nick": nick, "here": here, "max_text": MAX_TEXT}
-
-    def say(self, guest: Guest, text: str) -> Message | None:
-        if not 1 <= len(text) <= MAX_TEXT:
-            return refusal("text-invalid", f"A message has 1 to {MAX_TEXT} characters, this one {len(text)}.")
-        if wait := guest.must_wait(asyncio.get_running_loop().time()):
-            return refusal("too-fast", "Not so fast: please wait a moment.", wait=round(wait + 0.05, 1))
-        self.tell_all({"type": "said", "nick": guest.nick, "text": text})
-        return None
-
-    def tell_all(self, message: Message) -> None:
-        broadcast([guest.websocket for guest in self.guests.values()], json.dumps(message))
-
-
-def refusal(code: str, text: str, **more: float) -> Message:
-    return {"type": "error", "code": code, "text": text, **more}
-
-
-def alike(nick: str) -> str:
-    """Give names that look the same, as "Ada" and " ADA" do, the same key."""
-    return " ".join(unicodedata.normalize("NFKC", nick).casefold().split())
-
-
-PAGE = Path(__file__).with_name("page.html").read_text("utf-8")
+HERE = Path(__file__).parent
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path fill="#4f46e5"
 d="M8 3h16a6 6 0 0 1 6 6v9a6 6 0 0 1-6 6H14l-8 6v-6.4a6 6 0 0 1-4-5.6V9a6 6 0 0 1 6-6z"/></svg>"""
-FILES = {"/": ("text/html; charset=utf-8", PAGE), "/favicon.ico": ("image/svg+xml", ICON)}
-
-
-def own(tag: str) -> str:
-    """Name the page's own <script> or <style> by its hash, so that the browser runs no other."""
-    content = PAGE.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
-
-
+HTML, STYLE, SCRIPT, PLAIN = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript", "plain"))
+FILES = {
+    "/": (HTML, (HERE / "page.html").read_text("utf-8")),
+    "/page.css": (STYLE, (HERE / "page.css").read_text("utf-8")),
+    **{f"/{name}.js": (SCRIPT, (HERE / f"{name}.js").read_text("utf-8")) for name in ("page", "link", "talk", "view")},
+    "/favicon.ico": ("image/svg+xml", ICON),
+    "/health": (PLAIN, "ok\n"),
+}
 POLICY = (
-    f"default-src 'none'; script-src {own('script')}; style-src {own('style')}; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 
@@ -154,42 +51,78 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
     path = request.path.partition("?")[0]
     if path == "/ws":
         return None
-    kind, text = FILES.get(path, ("text/plain; charset=utf-8", "Nothing here. The chat is at /\n"))
+    kind, text = FILES.get(path, (PLAIN, "Nothing here. The chat is at /\n"))
     response = connection.respond(200 if path in FILES else 404, text)
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = kind
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-async def run(host: str, port: int) -> None:
+def announce(sockets: Sequence[socket.socket]) -> None:
+    """Say where the chat is."""
+    address, port = sockets[0].getsockname()[:2]
+    url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
+    print(f"The chat is at {url} (Ctrl-C stops it)", flush=True)
+
+
+def run(host: str, port: int, workers: int, redis: str, rooms: list[str]) -> None:
     """Serve until Ctrl-C or SIGTERM, then close every connection with 1001, "going away"."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+
+    @functools.cache
+    def chat() -> Chat:  # each worker has one of its own
+        return Chat(rooms)
+
+    async def attend(websocket: ServerConnection) -> None:
+        await chat().attend(websocket)
+
     try:
-        # A guest who vanished is noticed within 30 seconds, and holds up the end for 2 at most.
-        server = await serve(
-            Room().attend, host, port, process_request=answer, max_size=MAX_SIZE, ping_interval=10, close_timeout=2
+        if redis:
+            os.environ["WEBSOCK_BACKPLANE"] = redis
+            Hub(redis)  # says now what is wrong with it
+        serving.run(
+            attend,
+            host,
+            port,
+            workers=workers if workers > 1 else None,
+            grace=3,
+            on_ready=announce,
+            process_request=answer,
+            max_size=rules.MAX_SIZE,
+            limits=Limits(messages_per_second=60),  # a page that comes back asks for all its rooms at once
+            ping_interval=10,  # who vanished is noticed within 30 seconds
+            close_timeout=2,
         )
-    except OSError as error:
-        sys.exit(f"The chat cannot start: {error.strerror or error}")
-    async with server:
-        address, port = server.sockets[0].getsockname()[:2]
-        url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
-        print(f"The chat is at {url} (Ctrl-C stops it)", flush=True)
-        await stop.wait()
+    except (OSError, ValueError, ImportError, serving.StartError) as error:
+        sys.exit(f"The chat cannot start: {getattr(error, 'strerror', None) or error}")
 
 
 def port(text: str) -> int:
     return range(65536).index(int(text))  # ValueError, and so argparse's error, for what is not there
 
 
+def number(text: str) -> int:
+    return range(1000).index(int(text))
+
+
+def room(text: str) -> str:
+    try:
+        return rules.check_room(text)
+    except rules.Refusal as refusal:
+        raise argparse.ArgumentTypeError(str(refusal)) from None
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A chat in the browser.", allow_abbrev=False)
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, for this machine only")
     parser.add_argument("--port", default=8765, type=port, help="default: %(default)s; 0 takes any free port")
-    asyncio.run(run(**vars(parser.parse_args())))
+    parser.add_argument("--workers", default=1, type=number, help="processes; default: %(default)s")
+    parser.add_argument("--redis", default="", metavar="URL", help="where several hosts meet: redis://127.0.0.1")
+    parser.add_argument(
+        "--rooms", default=["lobby", "help", "random"], nargs="+", type=room, help="that are there for newcomers"
+    )
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
+    run(**vars(parser.parse_args()))
