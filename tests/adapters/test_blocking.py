@@ -14,6 +14,7 @@ import pytest
 import websock
 import websock.sync
 import websock.sync.server
+from websock.core.inbox import SIDE_BUDGET
 from websock.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, KeepaliveTimeout
 from websock.net.channel import READ_SIZE, Channel
 
@@ -243,7 +244,8 @@ def test_reader_that_does_not_read_holds_the_peer(bench: Any) -> None:
         last = len(sent)
         sending.thread.join(0.2)
     assert len(sent) < 250
-    assert len(other.ws._inbox) <= 5
+    # On a busy machine this took so long that what a paused connection may read aside has come too.
+    assert len(other.ws._inbox) <= 5 + SIDE_BUDGET // len(message) + 1
     assert one.ws._protocol.queued < 2**20
     for _ in range(300):
         assert len(other.recv()) == 100_000
