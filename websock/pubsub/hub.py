@@ -461,7 +461,9 @@ class Hub:
             data: text, octets or what JSON can say. Not to be changed afterwards.
             by: the user who publishes.
             uid: a name for the message, 1 to 200 characters: publishing again with it, wherever, within 10 minutes,
-                sends nothing. So who has no receipt may try again.
+                sends nothing. So who has no receipt may try again. Who has one that says ``spread`` False had better
+                wait: if another hub is asked before this one has spread it, a subscriber who moves between the two may
+                get it from both, and knows it by the ``uid`` of the events.
 
         Raises:
             TypeError, ValueError: an argument is not as it should be.

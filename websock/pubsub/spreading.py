@@ -24,6 +24,7 @@ from .topic import Topic
 __all__ = ["Spread", "milliseconds"]
 
 AT_ONCE: Final = 64  # topics that are opened at the same time
+CLOSE: Final = 1e-6  # seconds: what is due so soon is due, however sums of times are rounded
 CASTS: Final = 10_000  # that wait
 AGAIN: Final = (0.1, 5.0)  # seconds after which something is tried again that failed though the service is there
 
@@ -165,20 +166,26 @@ class Spread:
     def published(self, topic: Topic[Any]) -> None:
         """It has something to add."""
         followed = self._topics[topic.name]
-        if self.is_up is False:
-            topic.release(math.inf)
-            return
         self._work(followed)
-        self._waiting[topic] = None
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._patience, self._release)
+        self._wait(topic)
+
+    def _wait(self, topic: Topic[Any]) -> None:
+        """Deliver here what the backplane does not take in time: at once, when it is known to be away, unless what was
+        published before is known to be missing here."""
+        if self.is_up is False and not topic.behind:
+            topic.release(math.inf)
+        elif topic.pending:
+            self._waiting[topic] = None
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._patience, self._release)
 
     def _release(self) -> None:
         """Deliver here what has waited for too long."""
         self._timer = None
         now, first = self._loop.time(), math.inf
+        due = now - self._patience + CLOSE
         for topic in list(self._waiting):
-            since = topic.release(now - self._patience if self.is_up is not False else math.inf)
+            since = topic.release(math.inf if self.is_up is False and not topic.behind else due)
             if since is None:
                 del self._waiting[topic]
             else:
@@ -350,8 +357,7 @@ class Spread:
     def down(self, why: str) -> None:
         self._change(False, why)
         for followed in list(self._topics.values()):
-            followed.topic.release(math.inf)
-        self._waiting.clear()
+            self._wait(followed.topic)
         self._fail_casts("the backplane is away")
         self._changed()
 

@@ -105,6 +105,11 @@ class Topic(Generic[T]):
         return sum(len(group.targets) for group in self.groups)
 
     @property
+    def behind(self) -> bool:
+        """Whether a subscriber has seen more than this hub: who published that may publish here now."""
+        return any(group.base > self.at and not group.fresh for group in self.groups)
+
+    @property
     def idle(self) -> bool:
         """Whether nobody needs it."""
         return not self.groups and not self.pending and not self._todo
