@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 FUZZ := .venv-fuzz
 TIME ?= 60
-PEERS := websockets picows aiohttp tornado websocket-client wsproto uvloop
+PEERS := websockets picows aiohttp tornado websocket-client wsproto uvloop redis
 HOST ?= 127.0.0.1
 PORT ?= 8765
 
-.PHONY: help chat test lint autobahn bench fuzz floods simulate soak clean sanitize
+.PHONY: help chat test lint autobahn bench fuzz floods simulate soak resilience clean sanitize
 
 help:
 	@echo "make chat       serve the chat example at http://$(HOST):$(PORT)/ (HOST=, PORT=, WORKERS=2, REDIS=redis://host)"
@@ -23,6 +23,7 @@ help:
 	@echo "make fuzz       fuzz what strangers send, following coverage (TIME=60: seconds for each of the 9 targets)"
 	@echo "make floods     floods of all kinds, on our servers and others (ARGS='--only bomb')"
 	@echo "make soak       thousands of connections for minutes (ARGS='--minutes 10 --model asyncio')"
+	@echo "make resilience workers, Redis and a link are lost, and no message (ARGS='--backplane redis')"
 	@echo "make clean      remove what these made"
 
 NPM := $(shell command -v npm)
@@ -125,6 +126,9 @@ floods: $(BENCH)/ready
 
 soak: $(BENCH)/ready
 	$(BENCH)/bin/python benchmarks/soak.py $(ARGS)
+
+resilience: $(BENCH)/ready
+	$(BENCH)/bin/python benchmarks/resilience.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(FUZZ) .autobahn .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

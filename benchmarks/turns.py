@@ -133,9 +133,13 @@ class Process:
         line, _, self._waiting = self._waiting.partition(b"\n")
         return line.decode()
 
-    def last_words(self) -> str:
+    def words(self) -> list[str]:
+        """The lines of its standard error so far."""
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return self._errors.read().decode(errors="replace").strip().splitlines()
+
+    def last_words(self) -> str:
+        lines = self.words()
         return lines[-1] if lines else "it ended without a word"
 
     @property
