@@ -1,12 +1,14 @@
 """What a simulation puts in the place of clocks, locks and threads, for its own threads only, and only while it runs.
 
-``time.sleep``, ``time.monotonic`` and the other clocks, ``threading.Lock`` and all that is made of it, ``Thread`` and
-``queue`` behave as ever for threads that take no part. What was made inside works on when the simulation has ended.
+``time.sleep``, ``time.monotonic`` and the other clocks, ``threading.Lock`` and all that is made of it, ``Thread``,
+``queue`` and ``asyncio.new_event_loop`` behave as ever for threads that take no part. What was made inside works on when
+the simulation has ended.
 """
 
 from __future__ import annotations
 
 import _thread
+import asyncio
 import queue
 import threading
 import time
@@ -101,7 +103,8 @@ class Patches:
             self._before.append((where, name, before))
             setattr(where, name, value)
 
-    def install(self) -> None:
+    def install(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """Begin; threads of the program that run an event loop of their own get it from `new_loop`."""
         scheduler = self._scheduler
         current = scheduler.current
         seconds = clock(scheduler, time.monotonic, float)
@@ -123,6 +126,8 @@ class Patches:
         self._set(threading, "RLock", lambda: real_rlock() if current() is None else python_rlock())
         self._set(queue, "SimpleQueue", queue._PySimpleQueue)  # type: ignore[attr-defined]  # of threading's locks
         self._threads()
+        real_loop = asyncio.new_event_loop
+        self._set(asyncio, "new_event_loop", lambda: real_loop() if current() is None else new_loop())
 
     def _threads(self) -> None:
         scheduler, managed = self._scheduler, self._managed

@@ -85,11 +85,7 @@ class Simulation:
         self._random = random.getstate()
         random.seed(self._chance.random())
         self._main = self._scheduler.join("main")
-        self._patches.install()
-        real, current = asyncio.new_event_loop, self._scheduler.current
-        self._patches._set(  # for threads of the program that run a loop of their own
-            asyncio, "new_event_loop", lambda: real() if current() is None else self._new_loop()
-        )
+        self._patches.install(self._new_loop)
         return self
 
     def __exit__(
