@@ -66,9 +66,11 @@ class Channel:
                 buffer = self._buffer = memoryview(bytearray(READ_SIZE))
         try:
             size = self.sock.recv_into(buffer, min(limit, READ_SIZE))
-        except (BlockingIOError, InterruptedError):
+        except OSError as error:
             self.release()
-            return None
+            if isinstance(error, BlockingIOError | InterruptedError):
+                return None
+            raise
         return buffer[:size]
 
     def receive_some(self, size: int) -> bytes | None:
