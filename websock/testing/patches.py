@@ -1,8 +1,8 @@
 """What a simulation puts in the place of clocks, locks and threads, for its own threads only, and only while it runs.
 
 ``time.sleep``, ``time.monotonic`` and the other clocks, ``threading.Lock`` and all that is made of it, ``Thread``,
-``queue`` and ``asyncio.new_event_loop`` behave as ever for threads that take no part. What was made inside works on when
-the simulation has ended.
+``queue`` and ``asyncio.new_event_loop`` behave as ever for threads that take no part. What was made inside works on
+when the simulation has ended.
 """
 
 from __future__ import annotations
