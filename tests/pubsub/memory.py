@@ -11,7 +11,7 @@ from typing import Any
 
 from websock.pubsub import Added, BackplaneDown, History, Opened, Position, Receiver, Record
 from websock.pubsub.ledger import Ledger
-from websock.pubsub.spreading import milliseconds
+from websock.pubsub.positions import milliseconds
 
 
 def _added(topic: str, position: Position, record: Record, receiver: Receiver) -> None:

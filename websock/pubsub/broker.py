@@ -14,7 +14,6 @@ import logging
 import os
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -27,7 +26,7 @@ from ..typing import Data
 from .history import History
 from .journal import Journal
 from .ledger import Ledger
-from .positions import ZERO, Position, Record
+from .positions import ZERO, Position, Record, milliseconds
 from .wire import MAX_MESSAGE, PROTOCOL, chunks, frame, positions_of, uncast, unframe
 
 __all__ = ["BACKLOG", "Broker", "BrokerThread", "close_copy"]
@@ -71,7 +70,7 @@ class Broker:
 
     def __init__(
         self,
-        clock: Callable[[], int] = lambda: int(time.time() * 1000),
+        clock: Callable[[], int] = milliseconds,
         *,
         journal: Journal | None = None,
         rebuilding: bool = False,

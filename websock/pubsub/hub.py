@@ -31,10 +31,10 @@ from .errors import BackplaneFull, HubClosed
 from .events import Event, to_json
 from .history import History
 from .member import MAX_CALLS, Member, Subscribed
-from .positions import Record, check_origin
+from .positions import Record, check_origin, milliseconds
 from .presence import Presence, Present
 from .receipts import Pending, Receipt
-from .spreading import Spread, milliseconds
+from .spreading import Spread
 from .topic import Topic
 
 if TYPE_CHECKING:

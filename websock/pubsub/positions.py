@@ -12,10 +12,22 @@ import binascii
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Self
 
-__all__ = ["MAX_CURSOR", "MAX_EXTRAS", "ZERO", "Cursor", "Position", "Record", "Span", "check_origin", "stood"]
+__all__ = [
+    "MAX_CURSOR",
+    "MAX_EXTRAS",
+    "ZERO",
+    "Cursor",
+    "Position",
+    "Record",
+    "Span",
+    "check_origin",
+    "milliseconds",
+    "stood",
+]
 
 MAX_CURSOR: Final = 512
 """Characters that a cursor has at most."""
@@ -35,6 +47,11 @@ def _number(digits: str) -> int:
     if number > _LARGEST:
         raise ValueError(f"{digits} is too large a number")
     return number
+
+
+def milliseconds() -> int:
+    """Since 1970."""
+    return int(time.time() * 1000)
 
 
 def check_origin(origin: str) -> str:

@@ -17,21 +17,16 @@ from typing import Any, Final
 from ..typing import LoggerLike
 from .backplane import Backplane
 from .errors import BackplaneDown, BackplaneFull
-from .positions import Position, Record
+from .positions import Position, Record, milliseconds
 from .receipts import Receipt
 from .topic import Topic
 
-__all__ = ["Spread", "milliseconds"]
+__all__ = ["Spread"]
 
 AT_ONCE: Final = 64  # topics that are opened at the same time
 CLOSE: Final = 1e-6  # seconds: what is due so soon is due, however sums of times are rounded
 CASTS: Final = 10_000  # that wait
 AGAIN: Final = (0.1, 5.0)  # seconds after which something is tried again that failed though the service is there
-
-
-def milliseconds() -> int:
-    """Since 1970."""
-    return int(time.time() * 1000)
 
 
 class _Followed:
