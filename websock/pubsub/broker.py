@@ -27,7 +27,7 @@ from .history import History
 from .journal import Journal
 from .ledger import Ledger
 from .positions import ZERO, Position, Record, milliseconds
-from .wire import MAX_MESSAGE, PROTOCOL, chunks, frame, positions_of, uncast, unframe
+from .wire import MAX_MESSAGE, PROTOCOL, chunks, frame, positions_of, uncast, unframe, written
 
 __all__ = ["BACKLOG", "Broker", "BrokerThread", "close_copy"]
 
@@ -202,9 +202,8 @@ class Broker:
         for name, topic, ledger in topics:
             if (octets := octets + ledger.log.octets) > HANDED:
                 break
-            history = [topic.history.count, topic.history.octets, topic.history.seconds]
             positions = [str(position) for position, _ in ledger.log]
-            head = ["topic", name, topic.idle_since, history, ledger.state(), positions]
+            head = ["topic", name, topic.idle_since, written(topic.history), ledger.state(), positions]
             yield frame(head, (record for _, record in ledger.log))
 
     def remember(self, entries: Iterable[bytes]) -> None:
