@@ -22,7 +22,7 @@ from typing import Any, Final
 from .backplane import Added, BackplaneDown, Opened
 from .history import History
 from .ledger import Ledger
-from .link import Link, Waits, said
+from .link import Link, Waits, fail, said
 from .link import ended as end_of
 from .positions import ZERO, Position, Record
 from .redis_client import client_for, forgotten
@@ -139,10 +139,10 @@ class Redis(Link):
             waiting, self._on_way = [*self._on_way, *self._queue], []
             self._queue.clear()
             for command in waiting:
-                _fail(command.answer, self.down())
+                fail(command.answer, self.down())
             channels, self._channels = self._channels, {}
             for channel in channels.values():
-                _fail(channel.subscribed, self.down())
+                fail(channel.subscribed, self.down())
             await end_of(tasks)
             self._pubsub = None
             await _quietly(pubsub.aclose())
@@ -203,7 +203,7 @@ class Redis(Link):
             if isinstance(answer, Exception):
                 if not str(answer).startswith("WRONGTYPE"):  # one key that is somebody else's; else it is all of Redis
                     self._fail(answer)
-                _fail(command.answer, BackplaneDown(f"Redis says: {said(answer)}"))
+                fail(command.answer, BackplaneDown(f"Redis says: {said(answer)}"))
             elif not command.answer.done():
                 command.answer.set_result(answer)
 
@@ -415,12 +415,6 @@ def _life(history: History) -> int:
 
 def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _fail(future: asyncio.Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # who waited may be gone
 
 
 async def _quietly(closing: Any) -> None:

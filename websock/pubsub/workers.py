@@ -30,7 +30,7 @@ from ..typing import Data
 from .backplane import Added, Opened
 from .broker import BACKLOG, BrokerThread, close_copy
 from .history import History
-from .link import Link, Waits
+from .link import Link, Waits, fail
 from .positions import Position, Record
 from .wire import MAX_MESSAGE, PROTOCOL, cast_frame, chunks, frame, positions_of, uncast, unframe, written
 
@@ -93,9 +93,7 @@ class Workers(Link):
             calls, self._calls = self._calls, {}
             self._parts.clear()
             for call in calls.values():
-                if not call.done():
-                    call.set_exception(self.down())
-                    call.exception()  # who waited may be gone
+                fail(call, self.down())
             connection.transport.abort()
             await ended
 
