@@ -6,7 +6,7 @@ import asyncio
 import collections
 import functools
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from websock.pubsub import Added, BackplaneDown, History, Opened, Position, Receiver, Record
@@ -185,6 +185,3 @@ class Memory:
 
     async def unlisten(self, topic: str) -> None:
         self.hears.discard(topic)
-
-
-Main = Callable[[], Coroutine[Any, Any, None]]
