@@ -550,7 +550,8 @@ class Hub:
         return len(members)
 
     def _answer(self, call: str, data: Any) -> None:
-        json.dumps(data, allow_nan=False) if not isinstance(data, bytes) else None
+        if not isinstance(data, bytes):
+            json.dumps(data, allow_nan=False)
         self._directs.answer(call, data)
 
     def _announce(self, event: Event) -> None:
