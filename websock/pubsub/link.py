@@ -19,6 +19,8 @@ logger = logging.getLogger("websock.pubsub")
 class Waits:
     """Seconds to wait before the next try: each time more, at random, so that not all come at once."""
 
+    __slots__ = ("_first", "_longest", "_next")
+
     def __init__(self, first: float, longest: float) -> None:
         self._first = first
         self._longest = longest
