@@ -27,7 +27,7 @@ import websock
 from websock.exceptions import ConnectionClosed, InvalidStatus
 from websock.sync.client import connect
 
-from ..pubsub.servers import RedisServer, redis_servers
+from ..pubsub.servers import redis_server
 
 CHAT = Path(__file__).parents[2] / "examples" / "chat"
 PATIENCE = 20  # seconds for what takes milliseconds, on a busy machine
@@ -581,17 +581,14 @@ def test_workers_are_one_chat_and_one_takes_over_from_the_other(tmp_path: Path) 
 
 
 @pytest.fixture
-def redis_server() -> Iterator[str]:
+def redis() -> Iterator[str]:
     pytest.importorskip("redis")
-    for servers in redis_servers():
-        with tempfile.TemporaryDirectory(prefix="ws-", dir="/tmp") as folder:
-            servers.append(RedisServer(folder))
-            servers[0].start()
-            yield servers[0].url
+    with tempfile.TemporaryDirectory(prefix="ws-", dir="/tmp") as folder, redis_server(folder) as server:
+        yield server.url
 
 
-def test_two_hosts_with_redis(redis_server: str, tmp_path: Path) -> None:
-    option = "--redis", redis_server
+def test_two_hosts_with_redis(redis: str, tmp_path: Path) -> None:
+    option = "--redis", redis
     with ChatServer(tmp_path, 0, *option) as here, ChatServer(tmp_path, 0, *option) as there:
         ada = Guest(here, "Ada")
         bob = Guest(there, "Bob")

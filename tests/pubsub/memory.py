@@ -6,12 +6,12 @@ import asyncio
 import collections
 import functools
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from websock.pubsub import Added, BackplaneDown, History, Opened, Position, Receiver, Record
 from websock.pubsub.ledger import Ledger
-from websock.pubsub.spreading import milliseconds
+from websock.pubsub.positions import milliseconds
 
 
 def _added(topic: str, position: Position, record: Record, receiver: Receiver) -> None:
@@ -185,6 +185,3 @@ class Memory:
 
     async def unlisten(self, topic: str) -> None:
         self.hears.discard(topic)
-
-
-Main = Callable[[], Coroutine[Any, Any, None]]

@@ -16,7 +16,7 @@ import pytest
 
 from ..programs import PATIENCE
 
-__all__ = ["RedisServer", "pause", "redis_servers"]
+__all__ = ["RedisServer", "pause", "redis_server"]
 
 
 def pause(pid: int) -> None:
@@ -88,15 +88,16 @@ class RedisServer:
             self.process = None
 
 
-def redis_servers() -> Iterator[list[RedisServer]]:
-    """Whoever is put into the list is ended; skipped where there is no redis-server, which for CI is a failure."""
+@contextlib.contextmanager
+def redis_server(folder: str, *options: str, saved: bool = False) -> Iterator[RedisServer]:
+    """One that runs, and is ended; skipped where there is no redis-server, which for CI is a failure."""
     if shutil.which("redis-server") is None:
         if os.environ.get("CI"):
             pytest.fail("redis-server is not installed")
         pytest.skip("redis-server is not installed")
-    servers: list[RedisServer] = []
+    server = RedisServer(folder, *options, saved=saved)
     try:
-        yield servers
+        server.start()
+        yield server
     finally:
-        for server in servers:
-            server.kill()
+        server.kill()

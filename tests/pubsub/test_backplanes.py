@@ -21,7 +21,7 @@ from websock.pubsub.positions import ZERO, Position, Record
 from ..programs import PATIENCE, Program
 from .recorder import HISTORY, Recorder, record, until
 from .recorder_process import backplane_for
-from .servers import RedisServer, pause, redis_servers
+from .servers import RedisServer, pause, redis_server
 
 if sys.platform == "win32":
     pytest.skip("no Unix sockets", allow_module_level=True)
@@ -32,20 +32,8 @@ KINDS = ["workers", "redis"]
 @pytest.fixture(scope="module")
 def shared_redis() -> Iterator[RedisServer]:
     """One for all tests that leave it alone; each has a prefix of its own."""
-    with tempfile.TemporaryDirectory(prefix="ws-", dir="/tmp") as folder, ExitStack() as stack:
-        servers = stack.enter_context(_servers())
-        servers.append(RedisServer(folder))
-        servers[0].start()
-        yield servers[0]
-
-
-class _servers:  # noqa: N801 - a context manager out of the generator that fixtures are made of
-    def __enter__(self) -> list[RedisServer]:
-        self._running = redis_servers()
-        return next(self._running)
-
-    def __exit__(self, *_: object) -> None:
-        next(self._running, None)
+    with tempfile.TemporaryDirectory(prefix="ws-", dir="/tmp") as folder, redis_server(folder) as server:
+        yield server
 
 
 @pytest.fixture(params=KINDS)

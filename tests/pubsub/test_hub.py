@@ -14,8 +14,8 @@ from websock.pubsub import History, Hub
 from websock.testing import simulate
 
 
-def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    with simulate() as sim:
+def run(main: Callable[[], Coroutine[Any, Any, None]], seed: int = 0) -> None:
+    with simulate(seed) as sim:
         sim.run(main())
     sim.check()
 

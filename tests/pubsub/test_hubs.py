@@ -14,17 +14,10 @@ import pytest
 from websock.asyncio import connect, serve
 from websock.exceptions import ConnectionClosed
 from websock.pubsub import BackplaneFull, History, Hub, NotHere, NotSpread
-from websock.testing import simulate
 
-from .memory import Main, Memory, Service
-from .test_hub import ask, handler_of, told
+from .memory import Memory, Service
+from .test_hub import ask, handler_of, run, told
 from .test_worlds import EXAMPLES
-
-
-def run(main: Main, seed: int = 0) -> None:
-    with simulate(seed) as sim:
-        sim.run(main())
-    sim.check()
 
 
 @contextlib.asynccontextmanager

@@ -26,16 +26,21 @@ from websock.pubsub.workers import Workers
 from ..programs import PATIENCE
 from ..sockets import Logs
 from .recorder import HISTORY, Recorder, record, until
-from .servers import RedisServer, pause, redis_servers
+from .servers import RedisServer, pause, redis_server
 from .test_backplanes import broker_among, start, tell
 
 if sys.platform == "win32":
     pytest.skip("no Unix sockets", allow_module_level=True)
 
 
+StartRedis = Callable[..., RedisServer]
+
+
 @pytest.fixture
-def servers() -> Iterator[list[RedisServer]]:
-    yield from redis_servers()
+def start_redis(short_path: str) -> Iterator[StartRedis]:
+    """Starts one, with options, that is ended after the test."""
+    with ExitStack() as stack:
+        yield lambda *options, saved=False: stack.enter_context(redis_server(short_path, *options, saved=saved))
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -312,11 +317,9 @@ def test_a_broker_of_another_version_is_none(short_path: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_redis_is_killed_and_comes_back(short_path: str, servers: list[RedisServer], saved: bool) -> None:
+def test_redis_is_killed_and_comes_back(start_redis: StartRedis, saved: bool) -> None:
     options = ("--appendonly", "yes", "--appendfsync", "always") if saved else ()
-    server = RedisServer(short_path, *options, saved=saved)
-    servers.append(server)
-    server.start()
+    server = start_redis(*options, saved=saved)
 
     async def main() -> None:
         a, b = Recorder(Redis(server.url)), Recorder(Redis(server.url))
@@ -346,12 +349,10 @@ def test_redis_is_killed_and_comes_back(short_path: str, servers: list[RedisServ
 
 
 def test_who_knows_nothing_of_a_topic_waits_for_those_who_do(
-    short_path: str, servers: list[RedisServer], monkeypatch: pytest.MonkeyPatch
+    start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("websock.pubsub.redis.REBUILD", 1.0)
-    server = RedisServer(short_path)
-    servers.append(server)
-    server.start()
+    server = start_redis()
     lost = [record("a", n).lost(Position(1000, n), Position(1000, 9)) for n in (1, 2)]
 
     async def main() -> None:
@@ -375,10 +376,8 @@ def test_who_knows_nothing_of_a_topic_waits_for_those_who_do(
     run(main)
 
 
-def test_redis_hangs_and_goes_on(short_path: str, servers: list[RedisServer]) -> None:
-    server = RedisServer(short_path)
-    servers.append(server)
-    server.start()
+def test_redis_hangs_and_goes_on(start_redis: StartRedis) -> None:
+    server = start_redis()
 
     async def main() -> None:
         backplane = Redis(server.url)
@@ -407,10 +406,8 @@ def test_redis_hangs_and_goes_on(short_path: str, servers: list[RedisServer]) ->
     run(main)
 
 
-def test_a_replica_is_no_backplane_until_it_is_promoted(short_path: str, servers: list[RedisServer]) -> None:
-    server = RedisServer(short_path)
-    servers.append(server)
-    server.start()
+def test_a_replica_is_no_backplane_until_it_is_promoted(start_redis: StartRedis) -> None:
+    server = start_redis()
 
     async def main() -> None:
         a = Recorder(Redis(server.url))
@@ -430,10 +427,8 @@ def test_a_replica_is_no_backplane_until_it_is_promoted(short_path: str, servers
     run(main)
 
 
-def test_scripts_that_redis_has_forgotten_are_sent_again(short_path: str, servers: list[RedisServer]) -> None:
-    server = RedisServer(short_path)
-    servers.append(server)
-    server.start()
+def test_scripts_that_redis_has_forgotten_are_sent_again(start_redis: StartRedis) -> None:
+    server = start_redis()
 
     async def main() -> None:
         a = Recorder(Redis(server.url))
@@ -450,10 +445,8 @@ def test_scripts_that_redis_has_forgotten_are_sent_again(short_path: str, server
     run(main)
 
 
-def test_nothing_stays_in_redis_for_ever(short_path: str, servers: list[RedisServer]) -> None:
-    server = RedisServer(short_path)
-    servers.append(server)
-    server.start()
+def test_nothing_stays_in_redis_for_ever(start_redis: StartRedis) -> None:
+    server = start_redis()
 
     async def main() -> None:
         a = Recorder(Redis(server.url))
@@ -473,10 +466,8 @@ def test_nothing_stays_in_redis_for_ever(short_path: str, servers: list[RedisSer
         assert 0 < left <= 4_800_000
 
 
-def test_a_key_of_somebody_else_hurts_one_topic_only(short_path: str, servers: list[RedisServer]) -> None:
-    server = RedisServer(short_path)
-    servers.append(server)
-    server.start()
+def test_a_key_of_somebody_else_hurts_one_topic_only(start_redis: StartRedis) -> None:
+    server = start_redis()
 
     async def main() -> None:
         a = Recorder(Redis(server.url))
@@ -492,10 +483,8 @@ def test_a_key_of_somebody_else_hurts_one_topic_only(short_path: str, servers: l
     run(main)
 
 
-def test_a_password_is_told_to_nobody(short_path: str, servers: list[RedisServer], logs: Logs) -> None:
-    server = RedisServer(short_path, "--requirepass", "s3cret")
-    servers.append(server)
-    server.start()
+def test_a_password_is_told_to_nobody(start_redis: StartRedis, logs: Logs) -> None:
+    server = start_redis("--requirepass", "s3cret")
 
     async def main() -> None:
         wrong = Recorder(Redis(f"unix://ann:guess-s3cret@{server.path}?prefix=test"))
@@ -524,12 +513,10 @@ def test_without_the_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
         Redis("redis://localhost")
 
 
-def test_a_client_of_ones_own(short_path: str, servers: list[RedisServer]) -> None:
+def test_a_client_of_ones_own(start_redis: StartRedis) -> None:
     import redis.asyncio
 
-    server = RedisServer(short_path)
-    servers.append(server)
-    server.start()
+    server = start_redis()
 
     async def main() -> None:
         async with redis.asyncio.Redis(unix_socket_path=server.path) as client:

@@ -19,7 +19,7 @@ from websock.exceptions import ConnectionClosed, InvalidHandshake
 from ..programs import PATIENCE
 from ..serving.conftest import Serve, Served, served, start  # noqa: F401 - fixtures
 from .recorder import until
-from .servers import RedisServer, redis_servers
+from .servers import RedisServer, redis_server
 
 if sys.platform == "win32":
     pytest.skip("no fork", allow_module_level=True)
@@ -175,15 +175,13 @@ def test_a_reload_loses_nothing(served: Serve) -> None:  # noqa: F811 - the fixt
 
 
 @pytest.fixture
-def redis_server(short_path: str) -> Iterator[RedisServer]:
-    for servers in redis_servers():
-        servers.append(RedisServer(short_path))
-        servers[0].start()
-        yield servers[0]
+def redis(short_path: str) -> Iterator[RedisServer]:
+    with redis_server(short_path) as server:
+        yield server
 
 
-def test_two_hosts_lose_redis_and_what_it_knew(served: Serve, redis_server: RedisServer) -> None:  # noqa: F811
-    hosts: list[Served] = [served(APP, WEBSOCK_BACKPLANE=redis_server.url) for _ in range(2)]
+def test_two_hosts_lose_redis_and_what_it_knew(served: Serve, redis: RedisServer) -> None:  # noqa: F811
+    hosts: list[Served] = [served(APP, WEBSOCK_BACKPLANE=redis.url) for _ in range(2)]
     turn = 0
 
     def uris() -> str:
@@ -194,9 +192,9 @@ def test_two_hosts_lose_redis_and_what_it_knew(served: Serve, redis_server: Redi
     async def main() -> None:
         async with clients(uris) as found:
             await until(progress(found, 20), "the beginning")
-            redis_server.kill()
+            redis.kill()
             await asyncio.sleep(0.3)
-            redis_server.start()
+            redis.start()
             await until(progress(found, 20), "what came then")
             await until(lambda: all_came(found), "all messages")
             check(found)

@@ -14,7 +14,6 @@ import logging
 import os
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -27,8 +26,8 @@ from ..typing import Data
 from .history import History
 from .journal import Journal
 from .ledger import Ledger
-from .positions import ZERO, Position, Record
-from .wire import MAX_MESSAGE, PROTOCOL, chunks, frame, positions_of, uncast, unframe
+from .positions import ZERO, Position, Record, milliseconds
+from .wire import MAX_MESSAGE, PROTOCOL, chunks, frame, positions_of, uncast, unframe, written
 
 __all__ = ["BACKLOG", "Broker", "BrokerThread", "close_copy"]
 
@@ -71,7 +70,7 @@ class Broker:
 
     def __init__(
         self,
-        clock: Callable[[], int] = lambda: int(time.time() * 1000),
+        clock: Callable[[], int] = milliseconds,
         *,
         journal: Journal | None = None,
         rebuilding: bool = False,
@@ -203,9 +202,8 @@ class Broker:
         for name, topic, ledger in topics:
             if (octets := octets + ledger.log.octets) > HANDED:
                 break
-            history = [topic.history.count, topic.history.octets, topic.history.seconds]
             positions = [str(position) for position, _ in ledger.log]
-            head = ["topic", name, topic.idle_since, history, ledger.state(), positions]
+            head = ["topic", name, topic.idle_since, written(topic.history), ledger.state(), positions]
             yield frame(head, (record for _, record in ledger.log))
 
     def remember(self, entries: Iterable[bytes]) -> None:

@@ -7,29 +7,19 @@ the hubs that have some. No I/O, as `Presence`.
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from .errors import NotHere
+from .positions import packed, unpacked
 
-__all__ = ["Directs", "packed", "unpacked"]
+__all__ = ["Directs"]
 
 PATIENCE: Final = 1.0
 """Seconds that hubs have to tell whether they have a user."""
 
 Message = dict[str, Any]
-
-
-def packed(data: Any) -> Any:
-    """Data for JSON: octets are told from text."""
-    return {"x": base64.b64encode(data).decode()} if isinstance(data, bytes | bytearray | memoryview) else {"d": data}
-
-
-def unpacked(fields: Message) -> Any:
-    """The reverse."""
-    return base64.b64decode(fields["x"]) if "x" in fields else fields["d"]
 
 
 class _Asked:

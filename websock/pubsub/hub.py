@@ -31,10 +31,10 @@ from .errors import BackplaneFull, HubClosed
 from .events import Event, to_json
 from .history import History
 from .member import MAX_CALLS, Member, Subscribed
-from .positions import Record, check_origin
+from .positions import Record, check_origin, milliseconds
 from .presence import Presence, Present
 from .receipts import Pending, Receipt
-from .spreading import Spread, milliseconds
+from .spreading import Spread
 from .topic import Topic
 
 if TYPE_CHECKING:
@@ -550,7 +550,8 @@ class Hub:
         return len(members)
 
     def _answer(self, call: str, data: Any) -> None:
-        json.dumps(data, allow_nan=False) if not isinstance(data, bytes) else None
+        if not isinstance(data, bytes):
+            json.dumps(data, allow_nan=False)
         self._directs.answer(call, data)
 
     def _announce(self, event: Event) -> None:

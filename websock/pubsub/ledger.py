@@ -10,7 +10,7 @@ from .backplane import Added, Opened
 from .history import History, Log
 from .positions import ZERO, Position, Record
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "forget_uids"]
 
 
 class Ledger:
@@ -47,7 +47,7 @@ class Ledger:
         """See `Backplane.add`. Those that are added are the ones with ``repeated`` False."""
         last = max(self.log.last, above)
         done: list[Added] = []
-        self._forget_uids(ms)
+        forget_uids(self._uids, ms, self.UIDS)
         for record in records:
             if record.n <= self._numbers.get(record.origin, 0):
                 done.append(Added(self._find(record), True))
@@ -110,10 +110,12 @@ class Ledger:
                 return position if one.n == record.n else None
         return None
 
-    def _forget_uids(self, ms: int) -> None:
-        oldest = ms - int(self.UID_SECONDS * 1000)
-        while self._uids:
-            uid, position = next(iter(self._uids.items()))
-            if position.ms >= oldest and len(self._uids) <= self.UIDS:
-                break
-            del self._uids[uid]
+
+def forget_uids(uids: collections.OrderedDict[str, Position], ms: int, most: int) -> None:
+    """Forget those that are older than `Ledger.UID_SECONDS` at the time `ms`, and the oldest beyond `most`."""
+    oldest = ms - int(Ledger.UID_SECONDS * 1000)
+    while uids:
+        uid, position = next(iter(uids.items()))
+        if position.ms >= oldest and len(uids) <= most:
+            break
+        del uids[uid]

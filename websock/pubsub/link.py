@@ -11,13 +11,15 @@ from typing import Any, Final
 
 from .backplane import BackplaneDown, Receiver
 
-__all__ = ["Link", "Waits", "ended", "said"]
+__all__ = ["Link", "Waits", "ended", "fail", "said"]
 
 logger = logging.getLogger("websock.pubsub")
 
 
 class Waits:
     """Seconds to wait before the next try: each time more, at random, so that not all come at once."""
+
+    __slots__ = ("_first", "_longest", "_next")
 
     def __init__(self, first: float, longest: float) -> None:
         self._first = first
@@ -126,6 +128,13 @@ async def ended(tasks: Iterable[asyncio.Task[Any]], patience: float = 0.5) -> No
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=patience)
+
+
+def fail(waiter: asyncio.Future[Any], error: Exception) -> None:
+    """Whoever waits for it gets the error, if there was no answer."""
+    if not waiter.done():
+        waiter.set_exception(error)
+        waiter.exception()  # who waited may be gone
 
 
 def said(error: BaseException) -> str:

@@ -12,10 +12,24 @@ import binascii
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Self
 
-__all__ = ["MAX_CURSOR", "MAX_EXTRAS", "ZERO", "Cursor", "Position", "Record", "Span", "check_origin", "stood"]
+__all__ = [
+    "MAX_CURSOR",
+    "MAX_EXTRAS",
+    "ZERO",
+    "Cursor",
+    "Position",
+    "Record",
+    "Span",
+    "check_origin",
+    "milliseconds",
+    "packed",
+    "stood",
+    "unpacked",
+]
 
 MAX_CURSOR: Final = 512
 """Characters that a cursor has at most."""
@@ -37,6 +51,11 @@ def _number(digits: str) -> int:
     return number
 
 
+def milliseconds() -> int:
+    """Since 1970."""
+    return int(time.time() * 1000)
+
+
 def check_origin(origin: str) -> str:
     """The name of a hub's life.
 
@@ -46,6 +65,20 @@ def check_origin(origin: str) -> str:
     if not _ORIGIN.fullmatch(origin):
         raise ValueError(f"an origin is 1 to 16 small letters and digits, not {origin!r}")
     return origin
+
+
+def packed(data: Any) -> dict[str, Any]:
+    """Data for JSON: octets are told from text."""
+    return {"x": base64.b64encode(data).decode()} if isinstance(data, bytes | bytearray | memoryview) else {"d": data}
+
+
+def unpacked(fields: Mapping[str, Any]) -> Any:
+    """The reverse.
+
+    Raises:
+        KeyError, TypeError, ValueError: there is none.
+    """
+    return base64.b64decode(fields["x"], validate=True) if "x" in fields else fields["d"]
 
 
 class Position(NamedTuple):
@@ -130,11 +163,7 @@ class Record:
         return self._raw
 
     def _encoded(self) -> bytes:
-        fields: dict[str, Any] = {"t": self.topic, "o": self.origin, "n": self.n, "a": self.at}
-        if isinstance(self.data, bytes | bytearray | memoryview):
-            fields["x"] = base64.b64encode(self.data).decode()
-        else:
-            fields["d"] = self.data
+        fields: dict[str, Any] = {"t": self.topic, "o": self.origin, "n": self.n, "a": self.at, **packed(self.data)}
         for key, value in (("b", self.by), ("u", self.uid)):
             if value is not None:
                 fields[key] = value
@@ -154,7 +183,7 @@ class Record:
         """
         try:
             fields = json.loads(raw)
-            data = base64.b64decode(fields["x"], validate=True) if "x" in fields else fields["d"]
+            data = unpacked(fields)
             was = tuple(Span(Position.parse(one), Position.parse(till)) for one, till in fields.get("w", ()))
             topic, origin, n = fields["t"], fields["o"], fields["n"]
             by, at, uid, kind = fields.get("b"), fields["a"], fields.get("u"), fields.get("k", "message")

@@ -22,7 +22,7 @@ from typing import Any, Final
 from .backplane import Added, BackplaneDown, Opened
 from .history import History
 from .ledger import Ledger
-from .link import Link, Waits, said
+from .link import Link, Waits, fail, said
 from .link import ended as end_of
 from .positions import ZERO, Position, Record
 from .redis_client import client_for, forgotten
@@ -117,7 +117,7 @@ class Redis(Link):
         tasks: list[asyncio.Task[Any]] = []
         pubsub = self._pubsub = self._client.pubsub()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with self._in_time():
                 # It can be written to, and it knows the scripts.
                 key = f"{self._keys}:alive"
                 await self._client.set(key, b"1", px=60_000)
@@ -131,18 +131,16 @@ class Redis(Link):
             self._rebuilt_at = loop.time() + (REBUILD if self._lost else 0.0)
             self._lost = True
             yield ended
-        except TimeoutError as error:
-            raise TimeoutError(str(error) or f"no answer within {self._timeout:g} s") from None
         finally:
             self.up = False
             self._ended = None
             waiting, self._on_way = [*self._on_way, *self._queue], []
             self._queue.clear()
             for command in waiting:
-                _fail(command.answer, self.down())
+                fail(command.answer, self.down())
             channels, self._channels = self._channels, {}
             for channel in channels.values():
-                _fail(channel.subscribed, self.down())
+                fail(channel.subscribed, self.down())
             await end_of(tasks)
             self._pubsub = None
             await _quietly(pubsub.aclose())
@@ -150,6 +148,15 @@ class Redis(Link):
                 await _quietly(self._client.connection_pool.disconnect())
             if not ended.done():
                 ended.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """For as long as Redis may take to answer."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except TimeoutError as error:
+            raise TimeoutError(str(error) or f"no answer within {self._timeout:g} s") from None
 
     def _fail_with(self, task: asyncio.Task[Any]) -> None:
         """One of the tasks of a connection has ended: so has the connection."""
@@ -203,20 +210,16 @@ class Redis(Link):
             if isinstance(answer, Exception):
                 if not str(answer).startswith("WRONGTYPE"):  # one key that is somebody else's; else it is all of Redis
                     self._fail(answer)
-                _fail(command.answer, BackplaneDown(f"Redis says: {said(answer)}"))
+                fail(command.answer, BackplaneDown(f"Redis says: {said(answer)}"))
             elif not command.answer.done():
                 command.answer.set_result(answer)
 
     async def _pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        try:
-            async with asyncio.timeout(self._timeout):
-                async with self._client.pipeline(transaction=False) as pipeline:
-                    for command in commands:
-                        pipeline.execute_command(*command)
-                    answers: list[Any] = await pipeline.execute(raise_on_error=False)
-                    return answers
-        except TimeoutError as error:
-            raise TimeoutError(str(error) or f"no answer within {self._timeout:g} s") from None
+        async with self._in_time(), self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
 
     async def _ask(self, *arguments: Any, script: str | None = None, alone: str | None = None) -> Any:
         self.check_up()
@@ -307,7 +310,7 @@ class Redis(Link):
     async def _tell(self, sending: Any) -> None:
         """Send something on the connection that hears."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with self._in_time():
                 await sending
         except Exception as error:
             self._fail(error)
@@ -415,12 +418,6 @@ def _life(history: History) -> int:
 
 def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _fail(future: asyncio.Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # who waited may be gone
 
 
 async def _quietly(closing: Any) -> None:

@@ -17,11 +17,12 @@ from typing import Any, Final
 from ..typing import LoggerLike
 from .backplane import Backplane
 from .errors import BackplaneDown, BackplaneFull
-from .positions import Position, Record
+from .link import Waits
+from .positions import Position, Record, milliseconds
 from .receipts import Receipt
 from .topic import Topic
 
-__all__ = ["Spread", "milliseconds"]
+__all__ = ["Spread"]
 
 AT_ONCE: Final = 64  # topics that are opened at the same time
 CLOSE: Final = 1e-6  # seconds: what is due so soon is due, however sums of times are rounded
@@ -29,15 +30,10 @@ CASTS: Final = 10_000  # that wait
 AGAIN: Final = (0.1, 5.0)  # seconds after which something is tried again that failed though the service is there
 
 
-def milliseconds() -> int:
-    """Since 1970."""
-    return int(time.time() * 1000)
-
-
 class _Followed:
     """A topic that is followed, or will be."""
 
-    __slots__ = ("buffer", "busy", "following", "open", "ready", "topic", "wait")
+    __slots__ = ("buffer", "busy", "following", "open", "ready", "topic", "waits")
 
     def __init__(self, topic: Topic[Any]) -> None:
         self.topic = topic
@@ -46,7 +42,7 @@ class _Followed:
         self.busy = False  # a task works on it
         self.buffer: list[tuple[Position, Record]] | None = None  # what came while the answer to open is on its way
         self.ready = asyncio.Event()
-        self.wait = AGAIN[0]
+        self.waits = Waits(*AGAIN)
 
 
 class Spread:
@@ -220,10 +216,9 @@ class Spread:
             if failed and epoch == self._epoch:
                 # What was under way is not known: it is to be opened again, and not at once.
                 followed.following = False
-                self._loop.call_later(followed.wait, self._work, followed)
-                followed.wait = min(2 * followed.wait, AGAIN[1])
+                self._loop.call_later(followed.waits.take(), self._work, followed)
             else:
-                followed.wait = AGAIN[0]
+                followed.waits.reset()
                 if epoch != self._epoch:
                     followed.following = False
                 self._work(followed)
@@ -313,15 +308,14 @@ class Spread:
             self._run(self.backplane.unlisten(topic))
 
     async def _listen(self, topics: list[str]) -> None:
-        epoch, wait = self._epoch, AGAIN[0]
+        epoch, waits = self._epoch, Waits(*AGAIN)
         while topics and epoch == self._epoch:
             try:
                 if topics[0] in self._listening or topics[0] in self._channels:
                     await self.backplane.listen(topics[0])
                 topics = topics[1:]
             except BackplaneDown:
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, AGAIN[1])
+                await asyncio.sleep(waits.take())
 
     # What the backplane calls.
 

@@ -19,6 +19,7 @@ from .backplane import Added, Opened
 from .events import Event
 from .groups import Group, Name, merged
 from .history import History, Log
+from .ledger import forget_uids
 from .positions import ZERO, Cursor, Position, Record, stood
 from .receipts import Pending, Receipt
 
@@ -29,7 +30,6 @@ T = TypeVar("T")
 SLACK: Final = 10_000
 """Milliseconds that a client's cursor may be ahead of our clock: the log's clock is another one."""
 SKEW: Final = 1000  # the same, for a newcomer who shall not miss what is published from now on
-UID_MS: Final = 600_000
 UIDS: Final = 1000
 SEEN: Final = 256  # origins
 MAX_GROUPS: Final = 64
@@ -229,7 +229,7 @@ class Topic(Generic[T]):
         """
         uid = record.uid
         if uid is not None:
-            self._forget_uids(ms)
+            forget_uids(self._uids, ms, UIDS)
             if (first := self._uids.get(uid)) is not None:
                 receipt.settle(first, repeated=True)
                 return None
@@ -356,16 +356,9 @@ class Topic(Generic[T]):
         pending.receipt.settle(position, repeated=repeated)
         self._settled(pending)
 
-    def _forget_uids(self, ms: int) -> None:
-        while self._uids:
-            uid, position = next(iter(self._uids.items()))
-            if position.ms >= ms - UID_MS and len(self._uids) <= UIDS:
-                break
-            del self._uids[uid]
-
     def tend(self, ms: int) -> None:
         """Forget what is too old."""
-        self._forget_uids(ms)
+        forget_uids(self._uids, ms, UIDS)
         self._trim(ms)
 
     def _trim(self, ms: int) -> None:

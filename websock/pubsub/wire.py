@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from ..typing import Data
+from .history import History
 from .positions import Position, Record
 
-__all__ = ["MAX_MESSAGE", "PROTOCOL", "cast_frame", "chunks", "frame", "positions_of", "uncast", "unframe"]
+__all__ = ["MAX_MESSAGE", "PROTOCOL", "cast_frame", "chunks", "frame", "positions_of", "uncast", "unframe", "written"]
 
 PROTOCOL: Final = "websock-broker-1"
 """The subprotocol: processes with another version of it don't meet."""
@@ -75,6 +76,11 @@ def chunks(records: Iterable[Any], size: Callable[[Any], int]) -> list[list[Any]
         found[-1].append(one)
         octets += size(one)
     return found
+
+
+def written(history: History) -> list[float]:
+    """A history, as it stands in a message."""
+    return [history.count, history.octets, history.seconds]
 
 
 def positions_of(texts: Iterable[str]) -> list[Position]:

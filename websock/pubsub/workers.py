@@ -30,9 +30,9 @@ from ..typing import Data
 from .backplane import Added, Opened
 from .broker import BACKLOG, BrokerThread, close_copy
 from .history import History
-from .link import Link, Waits
+from .link import Link, Waits, fail
 from .positions import Position, Record
-from .wire import MAX_MESSAGE, PROTOCOL, cast_frame, chunks, frame, positions_of, uncast, unframe
+from .wire import MAX_MESSAGE, PROTOCOL, cast_frame, chunks, frame, positions_of, uncast, unframe, written
 
 __all__ = ["Workers"]
 
@@ -93,9 +93,7 @@ class Workers(Link):
             calls, self._calls = self._calls, {}
             self._parts.clear()
             for call in calls.values():
-                if not call.done():
-                    call.set_exception(self.down())
-                    call.exception()  # who waited may be gone
+                fail(call, self.down())
             connection.transport.abort()
             await ended
 
@@ -239,7 +237,7 @@ class Workers(Link):
     # What a hub asks for, see `Backplane`.
 
     async def open(self, topic: str, history: History, after: Position) -> Opened:
-        opened: Opened = await self._ask(["open", topic, _written(history), str(after)])
+        opened: Opened = await self._ask(["open", topic, written(history), str(after)])
         return opened
 
     async def forget(self, topic: str) -> None:
@@ -258,7 +256,7 @@ class Workers(Link):
         for some in chunks(records, lambda record: record.octets) if floor is None else [records]:
             if sum(one.octets for one in some) > MAX_MESSAGE // 2:
                 raise ValueError(f"what is added at once has at most {MAX_MESSAGE // 2} octets")
-            head = ["add", topic, _written(history), str(above), None if floor is None else str(floor)]
+            head = ["add", topic, written(history), str(above), None if floor is None else str(floor)]
             found += await self._ask(head, some)
         return found
 
@@ -277,10 +275,6 @@ class Workers(Link):
         with contextlib.suppress(ConnectionError):
             self.check_up()
             self._say(frame([what, topic]))
-
-
-def _written(history: History) -> list[float]:
-    return [history.count, history.octets, history.seconds]
 
 
 def _locked(path: str) -> int:
