@@ -96,7 +96,7 @@ class Page:
         return _refused(202, "It is being closed.")
 
     def _has_token(self, request: Request) -> bool:
-        given = request.headers.get_all("X-Token") if "X-Token" in request.headers else []
+        given = request.headers.get_all("X-Token")
         return len(given) == 1 and hmac.compare_digest(given[0].encode(), self._token.encode())
 
     async def live(self, connection: ServerConnection) -> None:
@@ -144,7 +144,7 @@ def _spread(values: Distribution) -> dict[str, Any]:
 
 def _from_our_page(request: Request) -> bool:
     """Whether a POST comes from a page of this address: browsers say where from (RFC 6454 section 7)."""
-    origin = request.headers.get_all("Origin") if "Origin" in request.headers else []
+    origin = request.headers.get_all("Origin")
     if len(origin) != 1 or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return False
     scheme, _, rest = origin[0].partition("://")
