@@ -21,7 +21,6 @@ from ..core.hosts import authority_of
 from ..datastructures import Headers
 from ..exceptions import CloseCause, ConnectionClosed
 from ..http11 import Request, Response, make_response
-from .snapshots import Distribution
 
 if TYPE_CHECKING:
     from .recording import Metrics
@@ -123,23 +122,13 @@ class Page:
 
     def _look(self, order: str) -> dict[str, Any]:
         now = self._metrics.snapshot()
-        found: dict[str, Any] = {
-            name: value if not isinstance(value, Distribution) else _spread(value)
-            for name in now.__slots__
-            if name not in ("closed", "backplane")
-            for value in [getattr(now, name)]
-        }
+        found = dataclasses.asdict(now)
         found["closed"] = [[one.name, one.value, now.closed[one]] for one in CloseCause if now.closed.get(one)]
-        found["backplane"] = None if now.backplane is None else dataclasses.asdict(now.backplane)
         found["peers"] = [dataclasses.asdict(one) for one in self._metrics.peers(PEERS, order)]
         found["order"] = order
         found["pid"] = os.getpid()
         found["servers"] = self._metrics.listening
         return found
-
-
-def _spread(values: Distribution) -> dict[str, Any]:
-    return {"bounds": values.bounds, "counts": values.counts, "sum": values.sum, "most": values.most}
 
 
 def _from_our_page(request: Request) -> bool:
