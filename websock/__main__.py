@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from .asyncio.client import connect
 from .cli import Exit, explain
-from .cli.arguments import URI_HELP, add_request_options, add_tls_options, checked_tls, seconds, size, uri
+from .cli.arguments import URI_HELP, above_zero, add_request_options, add_tls_options, checked_tls, seconds, size, uri
 from .cli.bench import ABOUT, EXIT, add_options, bench
 from .cli.connect import talk
 from .cli.echo import echo
@@ -265,9 +265,7 @@ def _mode(text: str) -> int:
 
 
 def _pid(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} isn't the number of a process")
-    return int(text)
+    return above_zero(text, "the number of a process")
 
 
 def _connect(parser: _Parser, args: argparse.Namespace) -> Exit:

@@ -13,10 +13,12 @@ from . import explain
 
 __all__ = [
     "URI_HELP",
+    "above_zero",
     "add_request_options",
     "add_tls_options",
     "checked_tls",
     "header",
+    "not_negative",
     "seconds",
     "size",
     "tls_context",
@@ -44,13 +46,25 @@ def header(text: str) -> tuple[str, str]:
 
 def seconds(text: str) -> float:
     """An option's value."""
+    return not_negative(text, "a number of seconds")
+
+
+def not_negative(text: str, what: str) -> float:
+    """A value that is `what`: a number from 0, or inf."""
     try:
         found = float(text)
     except ValueError:
         found = math.nan
     if not found >= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} isn't {what}")
     return found
+
+
+def above_zero(text: str, what: str) -> int:
+    """A value that is `what`: a whole number above 0."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't {what}")
+    return int(text)
 
 
 def size(text: str) -> int | None:

@@ -16,7 +16,16 @@ from typing import Any, Final, TextIO
 
 from ..asyncio.client import connect
 from . import Exit, complain, explain, forget_output
-from .arguments import URI_HELP, add_request_options, add_tls_options, checked_tls, seconds, uri
+from .arguments import (
+    URI_HELP,
+    above_zero,
+    add_request_options,
+    add_tls_options,
+    checked_tls,
+    not_negative,
+    seconds,
+    uri,
+)
 from .load.crowd import Crowd, WorkerLost
 from .load.driving import Load
 from .load.limits import Files, raise_files
@@ -82,9 +91,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a number above 0")
-    return int(text)
+    return above_zero(text, "a number above 0")
 
 
 def _rate(text: str) -> float:
@@ -95,13 +102,7 @@ def _rate(text: str) -> float:
 
 
 def _amount(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not found >= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a number of times per second")
-    return found
+    return not_negative(text, "a number of times per second")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import ssl
 import sys
-import urllib.parse
-from typing import Any
 
 from ..asyncio.server import ServerConnection, serve, unix_serve
+from ..serving.places import spell
 from . import Exit, complain, explain
 
 __all__ = ["echo"]
@@ -39,7 +37,7 @@ async def _serve(host: str, port: int, path: str | None, tls: ssl.SSLContext | N
         return Exit.FAILED
     async with server:
         for sock in server.sockets:
-            sys.stdout.write(_spell(sock.getsockname(), "ws" if tls is None else "wss") + "\n")
+            sys.stdout.write(spell(sock, secure=tls is not None) + "\n")
         sys.stdout.flush()
         await stop.wait()
     return Exit.OK
@@ -48,11 +46,3 @@ async def _serve(host: str, port: int, path: str | None, tls: ssl.SSLContext | N
 async def _echo(ws: ServerConnection) -> None:
     async for message in ws:
         await ws.send(message)
-
-
-def _spell(address: Any, scheme: str) -> str:
-    """The address to give to ``websock connect``."""
-    if isinstance(address, str):
-        return f"{scheme}+unix://{urllib.parse.quote(os.path.abspath(address))}"
-    host, port = address[:2]
-    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"

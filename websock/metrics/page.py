@@ -21,7 +21,6 @@ from ..core.hosts import authority_of
 from ..datastructures import Headers
 from ..exceptions import CloseCause, ConnectionClosed
 from ..http11 import Request, Response, make_response
-from .snapshots import Distribution
 
 if TYPE_CHECKING:
     from .recording import Metrics
@@ -96,7 +95,7 @@ class Page:
         return _refused(202, "It is being closed.")
 
     def _has_token(self, request: Request) -> bool:
-        given = request.headers.get_all("X-Token") if "X-Token" in request.headers else []
+        given = request.headers.get_all("X-Token")
         return len(given) == 1 and hmac.compare_digest(given[0].encode(), self._token.encode())
 
     async def live(self, connection: ServerConnection) -> None:
@@ -123,14 +122,8 @@ class Page:
 
     def _look(self, order: str) -> dict[str, Any]:
         now = self._metrics.snapshot()
-        found: dict[str, Any] = {
-            name: value if not isinstance(value, Distribution) else _spread(value)
-            for name in now.__slots__
-            if name not in ("closed", "backplane")
-            for value in [getattr(now, name)]
-        }
+        found = dataclasses.asdict(now)
         found["closed"] = [[one.name, one.value, now.closed[one]] for one in CloseCause if now.closed.get(one)]
-        found["backplane"] = None if now.backplane is None else dataclasses.asdict(now.backplane)
         found["peers"] = [dataclasses.asdict(one) for one in self._metrics.peers(PEERS, order)]
         found["order"] = order
         found["pid"] = os.getpid()
@@ -138,13 +131,9 @@ class Page:
         return found
 
 
-def _spread(values: Distribution) -> dict[str, Any]:
-    return {"bounds": values.bounds, "counts": values.counts, "sum": values.sum, "most": values.most}
-
-
 def _from_our_page(request: Request) -> bool:
     """Whether a POST comes from a page of this address: browsers say where from (RFC 6454 section 7)."""
-    origin = request.headers.get_all("Origin") if "Origin" in request.headers else []
+    origin = request.headers.get_all("Origin")
     if len(origin) != 1 or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return False
     scheme, _, rest = origin[0].partition("://")

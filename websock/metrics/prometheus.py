@@ -59,8 +59,7 @@ def exposition(metrics: Metrics) -> Callable[[ServerConnection, Request], Respon
             return make_response(404, "Metrics are at /metrics.\n")
         if request.method not in ("GET", "HEAD"):
             return make_response(405, "Metrics are read with GET.\n", {"Allow": "GET, HEAD"})
-        accepts = request.headers.get_all("Accept") if "Accept" in request.headers else []
-        encode, kind = choose_encoder(",".join(accepts))
+        encode, kind = choose_encoder(",".join(request.headers.get_all("Accept")))
         body = encode(registry)
         headers = Headers({"Content-Type": kind, "Cache-Control": "no-store"})
         return Response(200, "OK", headers, body)

@@ -341,7 +341,7 @@ def _peer(connection: Any, age: float) -> Peer:
         id=str(connection.id),
         address=_spelled(connection._ticket.address),
         path=_cut(request.path),
-        agent=_cut(", ".join(request.headers.get_all("User-Agent")) if "User-Agent" in request.headers else ""),
+        agent=_cut(", ".join(request.headers.get_all("User-Agent"))),
         open=connection._protocol.state is State.OPEN,
         age=age,
         messages_in=messages_in,

@@ -198,16 +198,13 @@ class _Endpoint:
             sock=sockets,
             hosts=self._hosts,
             limits=_LIMITS,
-            process_request=self._process,
+            process_request=self._answer,
             compression=None,
             max_size=1024,
             close_timeout=1.0,
             open_timeout=5.0,
             logger=_Quiet(logger, {}),
         )
-
-    def _process(self, connection: ServerConnection, request: Request) -> Any:
-        return self._answer(connection, request)
 
 
 class _Quiet(logging.LoggerAdapter[Any]):
