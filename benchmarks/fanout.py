@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -22,7 +23,6 @@ import select
 import shutil
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +45,7 @@ KINDS = {
 }
 WINDOW = 4  # messages under way
 PATIENCE = 60.0  # seconds without anything
+START = 30.0  # seconds for a server
 
 
 # The servers.
@@ -80,7 +81,7 @@ async def serve_ours(kind: str, place: str) -> None:
 
     backplane = {"hub-workers": f"workers:{place}/hub", "hub-redis": f"unix://{place}/redis"}.get(kind)
     encode = to_json if kind == "hub-json" else as_it_is
-    hub = None if kind == "broadcast" else Hub(_redis(backplane) if kind == "hub-redis" else backplane, encode=encode)
+    hub = None if kind == "broadcast" else Hub(backplane, encode=encode)
 
     async def in_hub(connection: Any) -> None:
         assert hub is not None
@@ -92,12 +93,6 @@ async def serve_ours(kind: str, place: str) -> None:
     async with listen(to_all if hub is None else in_hub, HOST, 0, backlog=4096, compression=None) as server:
         announce(next(iter(server.sockets)).getsockname()[1])
         await asyncio.get_running_loop().create_future()
-
-
-def _redis(url: str | None) -> Any:
-    from websock.pubsub.redis import Redis
-
-    return Redis(url)
 
 
 def serve_socketio(place: str) -> None:
@@ -197,12 +192,6 @@ class Client:
         return sum(mark in payload for payload in payloads)
 
 
-def cpu_of(pid: int) -> float:
-    """Seconds of CPU time that a process has had."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def turn(kind: str, place: str, subscribers: int, size: int, messages: int) -> tuple[float, float]:
     """One contender: deliveries for each second, and microseconds of the server's CPU time for each."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])}
@@ -212,7 +201,7 @@ def turn(kind: str, place: str, subscribers: int, size: int, messages: int) -> t
     clients: list[Client] = []
     epoll = select.epoll()
     try:
-        port = int(server.line(30))
+        port = int(server.line(START))
         while len(clients) < subscribers:
             some = [Client(port, kind == "socketio") for _ in range(min(100, subscribers - len(clients)))]
             clients += some
@@ -246,9 +235,9 @@ def turn(kind: str, place: str, subscribers: int, size: int, messages: int) -> t
                 raise Trouble(f"{got} messages came, and not {due}")
 
         deliver(3)
-        began, cpu = time.perf_counter(), cpu_of(server.pid)
+        began, cpu = time.perf_counter(), server.cpu()
         deliver(messages)
-        took, used = time.perf_counter() - began, cpu_of(server.pid) - cpu
+        took, used = time.perf_counter() - began, server.cpu() - cpu
         return messages * subscribers / took, used / (messages * subscribers) * 1e6
     finally:
         for client in clients:
@@ -257,33 +246,27 @@ def turn(kind: str, place: str, subscribers: int, size: int, messages: int) -> t
         server.close()
 
 
-class Redis:
-    """A Redis of our own, on a Unix socket."""
+def redis(place: str) -> Process | None:
+    """A Redis of our own that takes connections, on a Unix socket; None where there is no such program.
 
-    def __init__(self, place: str) -> None:
-        program = shutil.which("redis-server")
-        self._process = None
-        if program is None:
-            return
-        self._process = subprocess.Popen(
-            [program, "--port", "0", "--unixsocket", f"{place}/redis", "--save", "", "--dir", place],
-            stdout=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 10
-        while not Path(f"{place}/redis").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-    @property
-    def there(self) -> bool:
-        return self._process is not None
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+    Raises:
+        Trouble: it does not start.
+    """
+    program = shutil.which("redis-server")
+    if program is None:
+        return None
+    command = [program, "--port", "0", "--unixsocket", f"{place}/redis", "--save", "", "--dir", place]
+    process = Process(command, os.sched_getaffinity(0))
+    try:
+        while "ready to accept connections" not in process.line(START).lower():
+            pass
+    except Trouble:
+        process.close()
+        raise
+    return process
 
 
-def contenders(redis: bool, only: Sequence[str] | None) -> list[str]:
+def contenders(has_redis: bool, only: Sequence[str] | None) -> list[str]:
     """Those that can be run here."""
     try:
         import socketio  # noqa: F401 - whether it is there
@@ -293,7 +276,7 @@ def contenders(redis: bool, only: Sequence[str] | None) -> list[str]:
         has_socketio = False
     found = []
     for kind in only or KINDS:
-        if kind in ("hub-redis", "socketio") and not redis:
+        if kind in ("hub-redis", "socketio") and not has_redis:
             print(f"{KINDS[kind]}: left out, there is no redis-server", file=sys.stderr)
         elif kind == "socketio" and not has_socketio:
             print(f"{KINDS[kind]}: left out, it is not installed", file=sys.stderr)
@@ -321,18 +304,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if raise_limit() < options.subscribers + 200:
         parser.error(f"{options.subscribers} subscribers are more than the descriptors that a process may have")
     rates: dict[str, list[tuple[float, float]]] = {}
-    with tempfile.TemporaryDirectory(prefix="fanout-") as place:
-        redis = Redis(place)
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(tempfile.TemporaryDirectory(prefix="fanout-"))
+        kind = "redis-server"
         try:
-            for number in range(options.rounds):
-                for kind in contenders(redis.there, options.only if number == 0 else list(rates)):
+            backplane = redis(place)
+            if backplane is not None:
+                stack.callback(backplane.close)
+            kinds = contenders(backplane is not None, options.only)
+            for _ in range(options.rounds):
+                for kind in kinds:
                     figures = turn(kind, place, options.subscribers, options.size, options.messages)
                     rates.setdefault(kind, []).append(figures)
         except Trouble as error:
             print(f"{kind}: {error}", file=sys.stderr)
             return 2
-        finally:
-            redis.close()
+    if not rates:
+        return 2  # it was said what is missing
     base = statistics.median(rate for rate, _ in rates[next(iter(rates))])
     print(f"{'contender':32}{'deliveries/s':>14}{'of the first':>14}{'CPU us each':>13}")
     for kind, turns in rates.items():

@@ -12,13 +12,13 @@ import asyncio
 import math
 import os
 import statistics
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from servers import websock, websock_sync
+from turns import PATIENCE, ROOT, Process
+
 KINDS = ("asyncio", "thread")
 CLIENTS = 16
 
@@ -35,30 +35,6 @@ def limits(on: bool) -> object:
         messages_per_second=1e7,
         bytes_per_second=1e10,
     )
-
-
-async def serve_tasks(on: bool) -> None:
-    from websock.asyncio.server import ServerConnection, serve
-
-    async def echo(ws: ServerConnection) -> None:
-        async for message in ws:
-            await ws.send(message)
-
-    async with serve(echo, "127.0.0.1", 0, compression=None, limits=limits(on)) as server:  # type: ignore[arg-type]
-        print(server.sockets[0].getsockname()[1], flush=True)
-        await server.serve_forever()
-
-
-def serve_threads(on: bool) -> None:
-    from websock.sync.server import ServerConnection, serve
-
-    def echo(ws: ServerConnection) -> None:
-        for message in ws:
-            ws.send(message)
-
-    with serve(echo, "127.0.0.1", 0, compression=None, limits=limits(on)) as server:  # type: ignore[arg-type]
-        print(server.socket.getsockname()[1], flush=True)
-        server.serve_forever()
 
 
 async def load(port: int, seconds: float) -> float:
@@ -81,33 +57,22 @@ async def load(port: int, seconds: float) -> float:
     return count / (time.perf_counter() - started)
 
 
-def cpu(pid: int) -> float:
-    """Seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def compare(kind: str, rounds: int, seconds: float) -> None:
-    servers = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--server", kind, *(["--on"] if on else [])],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            text=True,
-        )
-        for on in (False, True)
-    ]
+    servers = []
     try:
-        ports = [int(server.stdout.readline()) for server in servers if server.stdout is not None]
+        for on in (False, True):
+            command = [sys.executable, __file__, "--server", kind, *(["--on"] if on else [])]
+            servers.append(Process(command, os.sched_getaffinity(0), {**os.environ, "PYTHONPATH": str(ROOT)}))
+        ports = [int(server.line(PATIENCE)) for server in servers]
         rates: list[list[float]] = [[], []]
         costs: list[list[float]] = [[], []]
         for number in range(rounds + 1):
             for which in (0, 1) if number % 2 else (1, 0):
-                before = cpu(servers[which].pid)
+                before = servers[which].cpu()
                 rate = asyncio.run(load(ports[which], seconds))
                 if number:  # the first one warms up
                     rates[which].append(rate)
-                    costs[which].append((cpu(servers[which].pid) - before) / (rate * seconds))
+                    costs[which].append((servers[which].cpu() - before) / (rate * seconds))
         rate_ratio = statistics.median(on / off for off, on in zip(*rates, strict=True))
         # The clock of a process counts hundredths of a second: a short turn may have had none.
         cost_ratios = [off / on for off, on in zip(*costs, strict=True) if on]
@@ -118,8 +83,7 @@ def compare(kind: str, rounds: int, seconds: float) -> None:
         )
     finally:
         for server in servers:
-            server.kill()
-            server.communicate()
+            server.close()
 
 
 def main() -> None:
@@ -130,10 +94,10 @@ def main() -> None:
     parser.add_argument("--on", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.server == "asyncio":
-        asyncio.run(serve_tasks(options.on))
+        asyncio.run(websock("plain", limits=limits(options.on)))
     elif options.server:
         threading.stack_size(2**18)
-        serve_threads(options.on)
+        websock_sync("plain", limits=limits(options.on))
     else:
         for kind in KINDS:
             compare(kind, options.rounds, options.seconds)

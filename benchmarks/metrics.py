@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import math
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,57 +18,20 @@ import tempfile
 import threading
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from servers import websock, websock_callback, websock_sync
+from turns import PATIENCE, ROOT, Process, Tools, compiler
+
 KINDS = ("asyncio", "on_message", "thread")
 LOADS = {"1 connection, 256 B": ("1", "1", "256"), "64 connections, 16 pipelined, 64 B": ("64", "16", "64")}
 
 
-def options(on: bool) -> dict[str, object]:
+def more(on: bool) -> dict[str, object]:
+    """Options of `serve`."""
     if not on:
         return {}
     from websock.metrics import Metrics
 
     return {"metrics": Metrics()}
-
-
-async def serve_tasks(on: bool, kind: str) -> None:
-    from websock.asyncio.server import ServerConnection, serve
-    from websock.typing import Data
-
-    async def echo(ws: ServerConnection) -> None:
-        async for message in ws:
-            await ws.send(message)
-
-    def back(ws: ServerConnection, message: Data) -> None:
-        _ = ws.send(message)
-
-    how = {"on_message": back} if kind == "on_message" else {}
-    handler = None if how else echo
-    async with serve(handler, "127.0.0.1", 0, compression=None, **how, **options(on)) as server:  # type: ignore[arg-type]
-        print(server.sockets[0].getsockname()[1], flush=True)
-        await server.serve_forever()
-
-
-def serve_threads(on: bool) -> None:
-    from websock.sync.server import ServerConnection, serve
-
-    def echo(ws: ServerConnection) -> None:
-        for message in ws:
-            ws.send(message)
-
-    with serve(echo, "127.0.0.1", 0, compression=None, **options(on)) as server:  # type: ignore[arg-type]
-        print(server.socket.getsockname()[1], flush=True)
-        server.serve_forever()
-
-
-def build(folder: str) -> str:
-    """The program that makes the load."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise SystemExit("it needs a C compiler")
-    load = f"{folder}/load"
-    subprocess.run([compiler, "-O2", "-o", load, str(ROOT / "benchmarks" / "load.c")], check=True, timeout=60)
-    return load
 
 
 def beside(base: list[float], ones: list[float]) -> float:
@@ -86,10 +48,8 @@ def compare(kind: str, trees: list[tuple[str, Path, bool]], load: str, rounds: i
         for _, tree, on in trees:
             environment = {**os.environ, "PYTHONPATH": str(tree), "WEBSOCK_PURE": "1" if pure else ""}
             command = [sys.executable, __file__, "--server", kind, *(["--on"] if on else [])]
-            os.sched_setaffinity(0, {free[0]})  # the child inherits it
-            servers.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True))
-            os.sched_setaffinity(0, free)
-        ports = [server.stdout.readline().strip() for server in servers if server.stdout is not None]
+            servers.append(Process(command, {free[0]}, environment))
+        ports = [server.line(PATIENCE) for server in servers]
         for name, how in LOADS.items():
             rates: list[list[float]] = [[] for _ in trees]
             costs: list[list[float]] = [[] for _ in trees]
@@ -114,10 +74,8 @@ def compare(kind: str, trees: list[tuple[str, Path, bool]], load: str, rounds: i
                 ratio, spent = beside(rates[0], rate), beside(costs[0], cost)
                 print(f"    {title}: {ratio:.3f} of the rate, {spent:.3f} of the CPU time for a message", flush=True)
     finally:
-        os.sched_setaffinity(0, free)
         for server in servers:
-            server.kill()
-            server.communicate()
+            server.close()
 
 
 def main() -> None:
@@ -132,16 +90,20 @@ def main() -> None:
     options = parser.parse_args()
     if options.server == "thread":
         threading.stack_size(2**18)
-        serve_threads(options.on)
+        websock_sync("plain", **more(options.on))
     elif options.server:
-        asyncio.run(serve_tasks(options.on, options.server))
+        serve = websock_callback if options.server == "on_message" else websock
+        asyncio.run(serve("plain", **more(options.on)))
+    elif compiler() is None:
+        raise SystemExit("it needs a C compiler")
     else:
         trees = [("without metrics", ROOT, False), ("with metrics", ROOT, True)]
         if options.base is not None:
             trees.insert(0, ("of the other tree", options.base, False))
         with tempfile.TemporaryDirectory() as folder:
+            load = Tools(folder).program("load")
             for kind in options.kind or KINDS:
-                compare(kind, trees, build(folder), options.rounds, options.seconds, options.pure)
+                compare(kind, trees, load, options.rounds, options.seconds, options.pure)
 
 
 if __name__ == "__main__":

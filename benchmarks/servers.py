@@ -41,7 +41,7 @@ def like_websockets(variant: str) -> dict[str, Any]:
     return {**options, "ssl": tls_context()} if variant == "tls" else options
 
 
-async def coroutines(serve: Any, broadcast: Any, variant: str) -> None:
+async def coroutines(serve: Any, broadcast: Any, variant: str, **more: Any) -> None:
     """An asyncio server with a coroutine for each connection."""
     connections: set[Any] = set()
 
@@ -61,18 +61,19 @@ async def coroutines(serve: Any, broadcast: Any, variant: str) -> None:
             connections.discard(connection)
 
     handler = echo_to_all if variant == "broadcast" else echo
-    async with serve(handler, HOST, 0, **like_websockets(variant)) as server:
+    async with serve(handler, HOST, 0, **like_websockets(variant), **more) as server:
         announce(next(iter(server.sockets)).getsockname()[1])
         await asyncio.get_running_loop().create_future()
 
 
-async def websock(variant: str) -> None:
+async def websock(variant: str, **more: Any) -> None:
+    """With `more` options of its `serve`, as the programs that compare it with itself have them."""
     from websock.asyncio.server import broadcast, serve
 
-    await coroutines(serve, broadcast, variant)
+    await coroutines(serve, broadcast, variant, **more)
 
 
-async def websock_callback(variant: str) -> None:
+async def websock_callback(variant: str, **more: Any) -> None:
     from websock.asyncio.server import broadcast, serve
 
     def echo(connection: Any, message: Any) -> None:
@@ -85,7 +86,7 @@ async def websock_callback(variant: str) -> None:
             connection.send(message)
 
     on_message = echo_to_all if variant == "broadcast" else echo
-    options: dict[str, Any] = {**like_websockets(variant), "on_message": on_message}
+    options: dict[str, Any] = {**like_websockets(variant), "on_message": on_message, **more}
     handler: Any = None
     async with serve(handler, HOST, 0, **options) as server:
         announce(next(iter(server.sockets)).getsockname()[1])
@@ -283,7 +284,7 @@ async def protocol_server(protocol: Callable[[], asyncio.BaseProtocol], variant:
     await server.serve_forever()
 
 
-def threads(serve: Any, broadcast: Any, variant: str) -> None:
+def threads(serve: Any, broadcast: Any, variant: str, **more: Any) -> None:
     """A blocking server, which has a thread for each connection."""
     connections: set[Any] = set()
 
@@ -303,16 +304,16 @@ def threads(serve: Any, broadcast: Any, variant: str) -> None:
             connections.discard(connection)
 
     handler = echo_to_all if variant == "broadcast" else echo
-    with serve(handler, HOST, 0, **like_websockets(variant)) as server:
+    with serve(handler, HOST, 0, **like_websockets(variant), **more) as server:
         announce((getattr(server, "socket", None) or server.sockets[0]).getsockname()[1])
         threading.Thread(target=server.serve_forever, daemon=True).start()
         threading.Event().wait()
 
 
-def websock_sync(variant: str) -> None:
+def websock_sync(variant: str, **more: Any) -> None:
     from websock.sync.server import broadcast, serve
 
-    threads(serve, broadcast, variant)
+    threads(serve, broadcast, variant, **more)
 
 
 def websockets_sync(variant: str) -> None:

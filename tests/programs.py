@@ -10,13 +10,22 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, NoReturn
 
-__all__ = ["LIBRARY", "PATIENCE", "PEM", "Program"]
+import pytest
+
+__all__ = ["LIBRARY", "PATIENCE", "PEM", "Program", "missing"]
 
 LIBRARY = Path(__file__).parents[1]
 PEM = str(Path(__file__).with_name("localhost.pem"))  # certificate and key
 PATIENCE = 30  # seconds for what takes milliseconds, on a busy machine
+
+
+def missing(what: str) -> NoReturn:
+    """What a test needs is not there: for CI a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"not installed: {what}")
+    pytest.skip(f"not installed: {what}")
 
 
 class Program:

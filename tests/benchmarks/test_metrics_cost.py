@@ -16,5 +16,5 @@ def test_all_servers_have_their_turns(kind: str, tmp_path: Any, capsys: pytest.C
     if shutil.which("cc") is None:
         pytest.skip("no C compiler")
     trees = [("without metrics", cost.ROOT, False), ("with metrics", cost.ROOT, True)]
-    cost.compare(kind, trees, cost.build(str(tmp_path)), 1, 0.05, False)
+    cost.compare(kind, trees, cost.Tools(str(tmp_path)).program("load"), 1, 0.05, False)
     assert capsys.readouterr().out.count("of the CPU time") == 2

@@ -25,11 +25,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import websock.sync
 
-from ..programs import LIBRARY, PEM
+from ..programs import LIBRARY, PEM, missing
 from ..serving.conftest import processes_in, until
 
 __all__ = [
@@ -61,8 +59,7 @@ def program(name: str) -> str:
     """Where a program is; without it, the test is skipped, but not in CI, which installs it."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if found is None:
-        assert not os.environ.get("CI"), f"CI is to have {name}"
-        pytest.skip(f"{name} is not installed")
+        missing(name)
     return found
 
 

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import re
-import shutil
 import signal
 import socket
 import threading
@@ -16,26 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from .test_chat import ChatServer, Guest
+from ..browser import watched
+from .chats import ChatServer, Guest
 
-try:
-    from playwright.sync_api import Browser, Locator, expect, sync_playwright
-except ImportError:
-    PLAYWRIGHT = False
-else:
-    PLAYWRIGHT = True
-    expect.set_options(timeout=20_000)
+with contextlib.suppress(ImportError):  # without it, what needs `browser` does not run
+    from playwright.sync_api import Browser, Locator, expect
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",  # root has none
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 DESKTOP = {"width": 1200, "height": 800}
 PHONE = {"width": 360, "height": 740}
 
@@ -52,12 +37,7 @@ class Visitor:
             color_scheme="dark" if dark else "light",
         )
         self.page.add_init_script(f"localStorage['chat-key'] ??= 'key-of-visitor-{zlib.crc32(key.encode())}'")
-        self.complaints: list[str] = []
-        self.addresses: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.addresses.append(request.url))
-        self.page.on("websocket", lambda websocket: self.addresses.append(websocket.url))
+        self.complaints, self.addresses = watched(self.page)
         self.page.goto(f"{url or server.url}#{server.room}")
         self.name = self.page.get_by_role("textbox", name="Your name")
         self.log = self.page.get_by_role("log", name="Messages")
@@ -182,42 +162,6 @@ class Network:
             thread.join(20)
         for sock in self._sockets:
             sock.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not (PLAYWRIGHT and CHROMIUM):
-        missing = "chromium (of Debian)" if PLAYWRIGHT else "playwright (of PyPI)"
-        if os.environ.get("CI"):
-            pytest.fail(f"not installed: {missing}")
-        pytest.skip(f"not installed: {missing}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatServer]:
-    with ChatServer(tmp_path_factory.mktemp("chat")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(for_all: ChatServer) -> Iterator[ChatServer]:
-    """A server that was there before, and a room in which nobody was."""
-    for_all.room = f"room-{next(Guest.numbers)}"
-    yield for_all
-    for guest in for_all.guests:
-        guest.websocket.close()
-    for_all.guests.clear()
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[ChatServer]:
-    """A server of the test's own."""
-    with ChatServer(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

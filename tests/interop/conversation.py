@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import queue
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -65,13 +64,6 @@ def cut(message: Message) -> list[Any]:
 def in_pieces(message: Message) -> Any:
     """In fragments if it is long."""
     return message if len(message) <= AT_ONCE else cut(message)
-
-
-def missing(what: str) -> NoReturn:
-    """What a test needs is not there: for CI a failure."""
-    if os.environ.get("CI"):
-        pytest.fail(f"not installed: {what}")
-    pytest.skip(f"not installed: {what}")
 
 
 @dataclasses.dataclass

@@ -15,6 +15,7 @@ import pytest
 from websock.core import Deflate
 
 from ..adapters.drivers import BOUND, AsyncioAdapter, Bench
+from ..programs import missing
 from .conversation import (
     COMPRESSIBLE,
     OURS,
@@ -22,7 +23,6 @@ from .conversation import (
     cases,
     connect,
     finish,
-    missing,
     serve_echo,
     talk,
     talk_alike,

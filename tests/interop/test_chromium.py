@@ -13,7 +13,7 @@ from websock import Request, Response
 from websock.core import Deflate
 
 from ..adapters.drivers import BOUND, Bench
-from ..examples.test_chat_browser import browser  # noqa: F401 - a fixture
+from ..browser import browser  # noqa: F401 - a fixture
 from .conversation import ALIKE, COMPRESSIBLE, MESSAGES, OURS, Case, Message, cases, serve_echo
 from .meter import Meter
 

@@ -12,6 +12,7 @@ import pytest
 from websock.core import Deflate
 
 from ..adapters.drivers import BOUND, AsyncioAdapter, Bench
+from ..programs import missing
 from .conversation import (
     COMPRESSIBLE,
     OURS,
@@ -20,7 +21,6 @@ from .conversation import (
     connect,
     finish,
     in_pieces,
-    missing,
     serve_echo,
     talk,
     talk_alike,

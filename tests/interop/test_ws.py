@@ -18,6 +18,7 @@ import pytest
 from websock.core import Deflate
 
 from ..adapters.drivers import BOUND, Bench
+from ..programs import missing
 from .conversation import (
     ALIKE,
     COMPRESSIBLE,
@@ -27,7 +28,6 @@ from .conversation import (
     cases,
     connect,
     finish,
-    missing,
     serve_echo,
     talk,
     talk_alike,

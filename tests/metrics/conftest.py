@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
 
 import pytest
 
 from ..adapters.conftest import bench  # noqa: F401 - pytest looks for fixtures and hooks here
+from ..browser import browser  # noqa: F401 - likewise
 from ..sockets import (  # noqa: F401 - likewise
     certificate,
     client_ssl,
@@ -36,11 +36,3 @@ def ask(url: str, headers: dict[str, str] | None = None, method: str = "GET") ->
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode(), dict(error.headers)
-
-
-def needed(module: bool, what: str) -> None:
-    """Skip without it; in CI, fail."""
-    if not module:
-        if os.environ.get("CI"):
-            pytest.fail(f"not installed: {what}")
-        pytest.skip(f"not installed: {what}")

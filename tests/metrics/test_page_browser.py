@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,31 +14,13 @@ from websock.metrics import Metrics
 
 from ..adapters.drivers import BOUND, until
 from ..adapters.raw import REQUEST
-from .conftest import needed
+from ..browser import watched
 from .test_snapshots import Hub, HubState
 
-try:
-    from playwright.sync_api import Browser, expect, sync_playwright
-except ImportError:
-    PLAYWRIGHT = False
-else:
-    PLAYWRIGHT = True
-    expect.set_options(timeout=20_000)
+with contextlib.suppress(ImportError):  # without it, what needs `browser` does not run
+    from playwright.sync_api import Browser, expect
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 DESKTOP, PHONE = (1200, 800), (360, 740)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    needed(PLAYWRIGHT, "playwright (of PyPI)")
-    needed(CHROMIUM is not None, "chromium (of Debian)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Watcher:
@@ -49,12 +31,7 @@ class Watcher:
         self.page = browser.new_page(
             viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
         )
-        self.complaints: list[str] = []
-        self.addresses: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.addresses.append(request.url))
-        self.page.on("websocket", lambda websocket: self.addresses.append(websocket.url))
+        self.complaints, self.addresses = watched(self.page)
         self.page.goto(url)
         expect(self.page.locator("#state")).to_have_text("Live")
         self.rows = self.page.locator("#peers tbody tr:not(.empty)")
