@@ -202,9 +202,9 @@ def _parser() -> _Parser:
     add_proxy_options(add)
 
     add("--metrics", metavar="[HOST:]PORT", help="serve /metrics for Prometheus there; HOST is 127.0.0.1 unless given; "
-        "of several workers each takes the next free port")  # fmt: skip
+        "of several workers each has its own, on the next free port, as the log tells")  # fmt: skip
     add("--page", metavar="[HOST:]PORT", help="serve a page there that shows what goes on, and closes connections; "
-        "ports as above. Whoever can reach it may do that")  # fmt: skip
+        "likewise, of each worker. Whoever can reach it may do that")  # fmt: skip
     add("--page-host", metavar="NAME", action="append", help="another name by which these two may be asked, such as a "
         "proxy's; repeatable")  # fmt: skip
 

@@ -127,6 +127,7 @@ class Page:
         found["peers"] = [dataclasses.asdict(one) for one in self._metrics.peers(PEERS, order)]
         found["order"] = order
         found["pid"] = os.getpid()
+        found["worker"] = self._metrics.in_worker
         found["servers"] = self._metrics.listening
         return found
 

@@ -101,11 +101,11 @@ class Web:
             if not _is_loopback(page):
                 logger.warning("the page of metrics is at %s: whoever can connect to it can close connections", page)
 
-    def start(self, *, successive: bool) -> None:
+    def start(self, *, in_worker: bool) -> None:
         """Listen, and serve in a thread.
 
         Args:
-            successive: when a port is taken, try the next ones.
+            in_worker: there are others beside us: when a port is taken, try the next ones.
 
         Raises:
             OSError: it cannot listen there.
@@ -113,7 +113,7 @@ class Web:
         opened: list[list[socket.socket]] = []
         try:
             for endpoint in self._endpoints:
-                opened.append(endpoint.listen(successive))
+                opened.append(endpoint.listen(in_worker))
         except BaseException:
             for sock in [sock for sockets in opened for sock in sockets]:
                 sock.close()
@@ -121,7 +121,8 @@ class Web:
         for endpoint, sockets in zip(self._endpoints, opened, strict=True):
             host, port = sockets[0].getsockname()[:2]
             url = self.addresses[endpoint.name] = f"http://{_bracketed(host)}:{port}/{endpoint.path}"
-            self._logger.info("%s at %s", "metrics" if endpoint.name == "prometheus" else endpoint.name, url)
+            what = "metrics" if endpoint.name == "prometheus" else endpoint.name
+            self._logger.info("%s at %s%s", what, url, ", of this worker alone" if in_worker else "")
         ready = threading.Event()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._run(opened, ready)), name="websock-metrics", daemon=True
