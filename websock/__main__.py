@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib.metadata
+import os
 import platform
 import ssl
 import sys
@@ -139,6 +140,9 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status. Wrong usage raises SystemExit(2), as with every argparse program."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed when we were started
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as we live
     parser = _parser()
     parser.check_names(sys.argv[1:] if arguments is None else arguments)
     args = parser.parse_args(arguments)
