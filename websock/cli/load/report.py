@@ -74,7 +74,8 @@ def _lines(plan: Plan, tally: Tally) -> Iterator[str]:
             yield f"{name:<13}{one.count:>11,}" + "".join(f"{_ms(figure):>11}" for figure in figures)
     if tally.latency.count:
         since = "when they were sent" if plan.in_flight else "when they were due"
-        aged = "; those without an answer count with their age" if tally.unanswered or tally.unread else ""
+        more = tally.latency.count > tally.answered
+        aged = "; unanswered ones count with their age, if their connection stayed" if more else ""
         yield ""
         yield f"messages by the ms from {since} to the answer{aged}"
         yield from bars(tally.latency)
