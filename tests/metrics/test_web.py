@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import socket
@@ -200,6 +201,16 @@ def test_the_page_has_what_it_needs(shown: Any) -> None:
     assert ask(url + "/favicon.svg")[0] == 200
     assert [ask(url + path)[0] for path in ("/nothing", "/page.html", "//", "/live")] == [404, 404, 404, 426]
     assert [ask(url + "/", method=method)[0] for method in ("POST", "PUT", "DELETE")] == [404, 405, 405]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["//[", "//[x/close?id=1", "/?id=[", "//]"])
+def test_a_path_that_is_none_is_no_error_of_ours(shown: Any, logs: Any, method: str, path: str) -> None:
+    place = shown[1].partition("//")[2]
+    with contextlib.closing(http.client.HTTPConnection(place, timeout=BOUND)) as client:
+        client.request(method, path)
+        assert client.getresponse().status in (200, 404)
+    assert not logs.tracebacks()
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", ""])

@@ -73,7 +73,10 @@ class Page:
 
     def answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """What is asked for; None for the WebSocket."""
-        url = urllib.parse.urlsplit(request.path)
+        try:
+            url = urllib.parse.urlsplit(request.path)
+        except ValueError:  # "//[": half an address of IPv6
+            return _refused(404, "There is nothing here.")
         if request.method == "POST":
             return self._close(request, url.query) if url.path == "/close" else _refused(404, "There is nothing here.")
         if url.path == "/live":
