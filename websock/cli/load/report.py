@@ -215,7 +215,7 @@ def problems(plan: Plan, tally: Tally) -> list[str]:
         found.append(f"{many:,} of {tally.opened:,} connections ended early: {reason}")
     for reason, many in tally.ended.items():
         found.append(f"{many:,} of {tally.opened:,} connections did not end well: {reason}")
-    if plan.answers and tally.sent and not tally.received:
+    if plan.answers and tally.sent and not (tally.answered or tally.altered):
         found.append(_NO_ANSWERS)
     faults = [f"{getattr(tally, name):,} {name}" for name, _ in _FAULTS if getattr(tally, name)]
     if faults:
