@@ -14,7 +14,9 @@ import pytest
 
 import websock.sync
 from websock.exceptions import InvalidStatus
-from websock.metrics import Metrics
+from websock.metrics import Metrics, web
+from websock.net.address import Address
+from websock.net.sockets import listening
 
 from ..adapters.drivers import BOUND, until
 from ..sockets import nothing_left_behind  # noqa: F401 - pytest looks for fixtures here
@@ -174,6 +176,30 @@ def test_a_page_for_others_is_worth_a_warning(logs: Any) -> None:
     assert [record.levelname for record in logs.records] == ["WARNING"]
     Metrics(prometheus="0.0.0.0:9100", page="127.0.0.1:9101")
     assert len(logs.records) == 1
+
+
+def test_taken_ports_are_passed_over_without_asking_who_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def listen(place: Address) -> list[socket.socket]:
+        asked.append(place.port)
+        return listening(place)
+
+    monkeypatch.setattr(web, "listening", listen)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        first = taken.getsockname()[1]
+        for sock in web._Endpoint("page", web.place_of(first), "", lambda *_: None, None, None).listen(True):
+            sock.close()
+    assert asked and min(asked) > first
+
+
+def test_two_generations_of_many_workers_find_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(web, "_is_taken", lambda place: place.port < 20_200)
+    monkeypatch.setattr(web, "listening", lambda place: asked.append(place.port))
+    for successive in (True, False):
+        web._Endpoint("page", web.place_of(20_000), "", lambda *_: None, None, None).listen(successive)
+    assert asked == [20_200, 20_000]
 
 
 # The page.

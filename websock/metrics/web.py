@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Web", "place_of"]
 
-SUCCESSIVE: Final = 100  # ports that are tried
+SUCCESSIVE: Final = 1000  # ports that are tried: twice as many workers as there are run during a reload
 GOODBYE: Final = 0.3  # seconds for browsers to hear that it is over
 _LIMITS: Final = Limits(connections=100, half_open=32)
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
@@ -186,8 +186,12 @@ class _Endpoint:
         port = self._place.port
         last = min(65535, port + SUCCESSIVE) if successive and port else port
         while True:
+            place = self._place.replace(port=port)
+            if port < last and _is_taken(place):
+                port += 1
+                continue
             try:
-                return listening(self._place.replace(port=port))
+                return listening(place)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or port >= last:
                     raise
@@ -220,6 +224,17 @@ class _Quiet(logging.LoggerAdapter[Any]):
 
 async def _nobody(connection: ServerConnection) -> None:
     """There are no WebSocket connections where only pages are."""
+
+
+def _is_taken(place: Address) -> bool:
+    """Whether somebody listens there. `listening` would tell who, for which it looks at all processes."""
+    with socket.socket(socket.AF_INET6 if ":" in place.host else socket.AF_INET) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((place.host, place.port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _bracketed(host: str) -> str:
