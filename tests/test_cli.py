@@ -246,6 +246,15 @@ def test_closed_standard_input_is_an_empty_one(start: Start) -> None:
     assert (ran.stdout, ran.stderr) == ("", f"connected\n{GOODBYE}\n")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(("command", "status"), [("info", 0), ("bench ws://127.0.0.1:1/ --connections 1", 1)])
+def test_closed_standard_output_goes_nowhere(command: str, status: int, closed: str) -> None:
+    line = f"{sys.executable} -W error -m websock {command} {closed}"
+    ran = subprocess.run(["/bin/bash", "-c", line], cwd=LIBRARY, capture_output=True, text=True, timeout=PATIENCE)
+    assert ran.returncode == status
+    assert "Traceback" not in ran.stderr
+
+
 def test_an_ascii_terminal_shows_what_it_can(meeting: Meeting, start: Start) -> None:
     peer = meeting()
     program = start("connect", peer.uri, PYTHONIOENCODING="ascii")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib.metadata
+import os
 import platform
 import ssl
 import sys
@@ -139,6 +140,9 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status. Wrong usage raises SystemExit(2), as with every argparse program."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed when we were started
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as we live
     parser = _parser()
     parser.check_names(sys.argv[1:] if arguments is None else arguments)
     args = parser.parse_args(arguments)
@@ -202,9 +206,9 @@ def _parser() -> _Parser:
     add_proxy_options(add)
 
     add("--metrics", metavar="[HOST:]PORT", help="serve /metrics for Prometheus there; HOST is 127.0.0.1 unless given; "
-        "of several workers each takes the next free port")  # fmt: skip
+        "of several workers each has its own, on the next free port, as the log tells")  # fmt: skip
     add("--page", metavar="[HOST:]PORT", help="serve a page there that shows what goes on, and closes connections; "
-        "ports as above. Whoever can reach it may do that")  # fmt: skip
+        "likewise, of each worker. Whoever can reach it may do that")  # fmt: skip
     add("--page-host", metavar="NAME", action="append", help="another name by which these two may be asked, such as a "
         "proxy's; repeatable")  # fmt: skip
 

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -117,6 +118,20 @@ def test_messages(binary: bool) -> None:
 @pytest.mark.parametrize("message", ["", "hello", "x" * 100, "00004d", b"", b"\xff" * 30, "é" * 16, "-0004d0000000001"])
 def test_what_is_no_message(message: str | bytes) -> None:
     assert Messages((16,), binary=False).number(message, 0x4D) < 0
+
+
+def test_a_large_message_takes_its_size_and_little_more() -> None:
+    size = 2**24
+    tracemalloc.start()
+    try:
+        messages = Messages((size,), binary=True)
+        assert tracemalloc.get_traced_memory()[1] < 3 * size
+    finally:
+        tracemalloc.stop()
+    made = messages.make(1, 2)
+    assert isinstance(made, bytes) and len(made) == size
+    assert messages.intact(made, 1, 2)
+    assert not messages.intact(made[:-1] + b"!", 1, 2)
 
 
 @given(st.lists(st.integers(0, 30)))
@@ -302,7 +317,10 @@ def test_a_report() -> None:
         "handshake              1      1.000      1.000      1.000      1.000      1.000      1.000",
         "message               96      2.000      2.000      2.000      2.000      2.000      2.000",
         "",
-        "messages by the ms from when they were due to the answer; those without an answer count with their age",
+        (
+            "messages by the ms from when they were due to the answer; "
+            "unanswered ones count with their age, if their connection stayed"
+        ),
         "     2.000 - 3.000               96 100.0% ########################################",
         "",
         (
@@ -318,6 +336,12 @@ def test_a_report() -> None:
     assert as_json(plan, tally, 1, 4)["latency"]["p99"] == pytest.approx(0.002)
 
 
+@pytest.mark.parametrize(("counted", "aged"), [(5, False), (8, True)])
+def test_a_report_tells_of_ages_only_where_some_count(counted: int, aged: bool) -> None:
+    tally = Tally(opened=1, due=8, sent=8, received=5, answered=5, unanswered=3, latency=histogram(*[MS] * counted))
+    assert ("count with their age" in report(PLAN, tally, 1, 2)) is aged
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -327,6 +351,9 @@ def test_a_report() -> None:
         ({"tried": 100, "failed": {"timed out": 99, "reset": 1}}, ["can't connect to 127.0.0.1:8765: timed out"]),
         ({"opened": 1, "sent": 5, "due": 5, "unanswered": 5},
          ["nothing was answered: an echo server is expected (or use --expect none)", "of 5 messages: 5 unanswered"]),
+        ({"opened": 1, "sent": 5, "due": 5, "received": 5, "unanswered": 5, "strange": 5},
+         ["nothing was answered: an echo server is expected (or use --expect none)",
+          "of 5 messages: 5 unanswered, 5 strange"]),
         ({"opened": 2, "ended": {"no answer to our close": 2}},
          ["2 of 2 connections did not end well: no answer to our close"]),
     ],

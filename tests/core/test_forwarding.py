@@ -35,6 +35,7 @@ def test_networks() -> None:
     unix = Networks(["unix"])
     assert "" in unix and b"" in unix and "/run/x" in unix and None in unix
     assert ("10.0.0.1", 1) not in unix and ("localhost", 1) not in unix
+    assert [*Networks(Networks(iter(["10.0.0.0/8", "unix"])))] == [ipaddress.ip_network("10.0.0.0/8"), "unix"]
     assert ipaddress.ip_address("10.0.0.1") in TRUSTED and ("10.0.0.1", 1) not in Networks([])
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 
 import pytest
 
+import websock.sync
+
+from ..programs import PATIENCE
 from ..serving.conftest import Serve, Start, served, start, until  # noqa: F401 - pytest looks for fixtures here
 from .conftest import ask
 
@@ -48,6 +52,21 @@ def test_each_worker_has_ports_of_its_own(served: Serve) -> None:  # noqa: F811
         for ws in connections:
             ws.close()
         server.stop()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_page_tells_whose_it_is(served: Serve, workers: int) -> None:  # noqa: F811
+    server = served("tests.serving.apps:tasks", "--page", "0", *(("--workers", str(workers)) if workers else ()))
+    shown = set()
+    for _ in range(workers or 1):
+        line = server.says(r"\[(\d+)\] page at http(://127\.0\.0\.1:\d+)/(.*)")
+        assert line[3] == (", of this worker alone" if workers else "")
+        with websock.sync.connect(f"ws{line[2]}/live", origin=f"http{line[2]}") as live:
+            now = json.loads(live.recv(PATIENCE))
+        assert (now["pid"], now["worker"]) == (int(line[1]), bool(workers))
+        shown.add(now["pid"])
+    assert shown == (set(server.workers()) or {server.pid})
+    server.stop()
 
 
 WRONG = [

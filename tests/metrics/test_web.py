@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import socket
@@ -13,7 +14,9 @@ import pytest
 
 import websock.sync
 from websock.exceptions import InvalidStatus
-from websock.metrics import Metrics
+from websock.metrics import Metrics, web
+from websock.net.address import Address
+from websock.net.sockets import listening
 
 from ..adapters.drivers import BOUND, until
 from ..sockets import nothing_left_behind  # noqa: F401 - pytest looks for fixtures here
@@ -175,6 +178,30 @@ def test_a_page_for_others_is_worth_a_warning(logs: Any) -> None:
     assert len(logs.records) == 1
 
 
+def test_taken_ports_are_passed_over_without_asking_who_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def listen(place: Address) -> list[socket.socket]:
+        asked.append(place.port)
+        return listening(place)
+
+    monkeypatch.setattr(web, "listening", listen)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        first = taken.getsockname()[1]
+        for sock in web._Endpoint("page", web.place_of(first), "", lambda *_: None, None, None).listen(True):
+            sock.close()
+    assert asked and min(asked) > first
+
+
+def test_two_generations_of_many_workers_find_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(web, "_is_taken", lambda place: place.port < 20_200)
+    monkeypatch.setattr(web, "listening", lambda place: asked.append(place.port))
+    for successive in (True, False):
+        web._Endpoint("page", web.place_of(20_000), "", lambda *_: None, None, None).listen(successive)
+    assert asked == [20_200, 20_000]
+
+
 # The page.
 
 
@@ -200,6 +227,16 @@ def test_the_page_has_what_it_needs(shown: Any) -> None:
     assert ask(url + "/favicon.svg")[0] == 200
     assert [ask(url + path)[0] for path in ("/nothing", "/page.html", "//", "/live")] == [404, 404, 404, 426]
     assert [ask(url + "/", method=method)[0] for method in ("POST", "PUT", "DELETE")] == [404, 405, 405]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["//[", "//[x/close?id=1", "/?id=[", "//]"])
+def test_a_path_that_is_none_is_no_error_of_ours(shown: Any, logs: Any, method: str, path: str) -> None:
+    place = shown[1].partition("//")[2]
+    with contextlib.closing(http.client.HTTPConnection(place, timeout=BOUND)) as client:
+        client.request(method, path)
+        assert client.getresponse().status in (200, 404)
+    assert not logs.tracebacks()
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", ""])

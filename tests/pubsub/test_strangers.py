@@ -11,6 +11,7 @@ import pytest
 from websock import SlowConsumers
 from websock.asyncio import connect, serve
 from websock.pubsub import Event, History, Hub, HubClosed, Record, TooManyTopics, to_json
+from websock.pubsub.hub import TICK
 from websock.pubsub.positions import Cursor, Position
 from websock.pubsub.receipts import Receipt
 from websock.pubsub.topic import MAX_GROUPS, Topic
@@ -98,6 +99,31 @@ def test_one_connection_has_so_many_topics() -> None:
             assert hub.state.members == 0
 
     run(main)
+
+
+def test_what_came_before_the_end_of_a_connection_is_published_after_it(logs: Any) -> None:
+    async def main() -> None:
+        async def slow(ws: Any) -> None:
+            async with hub.join(ws) as member:
+                async for message in ws:
+                    await asyncio.sleep(1.5 * TICK)
+                    await member.publish("room", message)
+
+        async def listen(ws: Any) -> None:
+            async with hub.join(ws) as member:
+                await member.subscribe("room")
+                await ws.wait_closed()
+
+        async with Hub() as hub, serve(listen, "mem://l"), serve(slow, "mem://s"), connect("mem://l") as ears:
+            assert json.loads(await ears.recv())["kind"] == "subscribed"
+            async with connect("mem://s") as ws:
+                for n in range(5):
+                    await ws.send(str(n))
+            assert [json.loads(await ears.recv())["data"] for _ in range(5)] == [*"01234"]
+            assert hub.state.members == 1
+
+    run(main)
+    assert not logs.tracebacks()
 
 
 def test_who_may_join() -> None:

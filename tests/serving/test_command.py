@@ -51,6 +51,17 @@ def test_what_cannot_be_served(
     assert (status, out, len(err)) == (expected, [], 1), err
     assert err[0].startswith("websock serve: ")
     assert words in err[0]
+    assert "[Errno" not in err[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--trusted-proxy", "10.0.0.1/8"], ["--trusted-proxy", "proxy"], ["--subprotocol", "a b"]],
+    ids=" ".join,
+)
+def test_a_wrong_value_is_refused_before_anything_is_forked(start: Start, arguments: list[str]) -> None:
+    status, out, err = start("-m", "websock", "serve", "tests.serving.apps:tasks", "--workers", "2", *arguments).end()
+    assert (status, out, len(err)) == (2, [], 1), err
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["alone", "workers"])

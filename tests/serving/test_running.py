@@ -70,6 +70,8 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (None, {}, TypeError, "the handler must be a function, not None"),
     (apps.plain, {"model": "thread"}, ValueError, "there is no model 'thread'; did you mean 'threads'"),
     (apps.plain, {"model": Threads}, TypeError, "a model is a name or an object"),
+    ("nowhere:handler", {"trusted_proxies": ["x"]}, ValueError, "trusted_proxies: .x. does not appear"),
+    ("nowhere:handler", {"trusted_proxies": "10.0.0.0/8"}, TypeError, "must be a list of networks"),
     (apps.plain, {"worker": 2}, TypeError, "has no option 'worker'; did you mean 'workers'"),
     (apps.plain, {"ping_intervall": 2}, TypeError, "has no option 'ping_intervall'; did you mean 'ping_interval'"),
     (apps.plain, {"on_message": print}, TypeError, "ordinary function"),

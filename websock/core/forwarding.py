@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from ..datastructures import Headers, is_token
@@ -72,6 +72,10 @@ class Networks:
                     raise ValueError(f"trusted_proxies: {error}") from None
             else:
                 raise TypeError(f"trusted_proxies has {value!r}, which is no network")
+
+    def __iter__(self) -> Iterator[IPNetwork | str]:
+        """What it was made of."""
+        return iter([*self._networks, *(["unix"] if self._unix else ())])
 
     def __contains__(self, address: object) -> bool:
         """Whether a peer is trusted: an address as ``socket`` has it, or an IP address."""

@@ -73,7 +73,10 @@ class Page:
 
     def answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """What is asked for; None for the WebSocket."""
-        url = urllib.parse.urlsplit(request.path)
+        try:
+            url = urllib.parse.urlsplit(request.path)
+        except ValueError:  # "//[": half an address of IPv6
+            return _refused(404, "There is nothing here.")
         if request.method == "POST":
             return self._close(request, url.query) if url.path == "/close" else _refused(404, "There is nothing here.")
         if url.path == "/live":
@@ -127,6 +130,7 @@ class Page:
         found["peers"] = [dataclasses.asdict(one) for one in self._metrics.peers(PEERS, order)]
         found["order"] = order
         found["pid"] = os.getpid()
+        found["worker"] = self._metrics.in_worker
         found["servers"] = self._metrics.listening
         return found
 

@@ -109,6 +109,11 @@ class Metrics(Observer):
         return {} if self._web is None else dict(self._web.addresses)
 
     @property
+    def in_worker(self) -> bool:
+        """Whether this is a worker of several: forked after this was made, and counting for itself alone."""
+        return os.getpid() != self._pid
+
+    @property
     def listening(self) -> list[str]:
         """Where the servers listen, in words."""
         with self._lock:
@@ -133,7 +138,7 @@ class Metrics(Observer):
             self._servers[server] = None
         if first and self._web is not None:
             try:
-                self._web.start(successive=os.getpid() != self._pid)
+                self._web.start(in_worker=self.in_worker)
             except BaseException:
                 del self._servers[server]
                 raise

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Web", "place_of"]
 
-SUCCESSIVE: Final = 100  # ports that are tried
+SUCCESSIVE: Final = 1000  # ports that are tried: twice as many workers as there are run during a reload
 GOODBYE: Final = 0.3  # seconds for browsers to hear that it is over
 _LIMITS: Final = Limits(connections=100, half_open=32)
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
@@ -101,11 +101,11 @@ class Web:
             if not _is_loopback(page):
                 logger.warning("the page of metrics is at %s: whoever can connect to it can close connections", page)
 
-    def start(self, *, successive: bool) -> None:
+    def start(self, *, in_worker: bool) -> None:
         """Listen, and serve in a thread.
 
         Args:
-            successive: when a port is taken, try the next ones.
+            in_worker: there are others beside us: when a port is taken, try the next ones.
 
         Raises:
             OSError: it cannot listen there.
@@ -113,7 +113,7 @@ class Web:
         opened: list[list[socket.socket]] = []
         try:
             for endpoint in self._endpoints:
-                opened.append(endpoint.listen(successive))
+                opened.append(endpoint.listen(in_worker))
         except BaseException:
             for sock in [sock for sockets in opened for sock in sockets]:
                 sock.close()
@@ -121,7 +121,8 @@ class Web:
         for endpoint, sockets in zip(self._endpoints, opened, strict=True):
             host, port = sockets[0].getsockname()[:2]
             url = self.addresses[endpoint.name] = f"http://{_bracketed(host)}:{port}/{endpoint.path}"
-            self._logger.info("%s at %s", "metrics" if endpoint.name == "prometheus" else endpoint.name, url)
+            what = "metrics" if endpoint.name == "prometheus" else endpoint.name
+            self._logger.info("%s at %s%s", what, url, ", of this worker alone" if in_worker else "")
         ready = threading.Event()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._run(opened, ready)), name="websock-metrics", daemon=True
@@ -185,8 +186,12 @@ class _Endpoint:
         port = self._place.port
         last = min(65535, port + SUCCESSIVE) if successive and port else port
         while True:
+            place = self._place.replace(port=port)
+            if port < last and _is_taken(place):
+                port += 1
+                continue
             try:
-                return listening(self._place.replace(port=port))
+                return listening(place)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or port >= last:
                     raise
@@ -219,6 +224,17 @@ class _Quiet(logging.LoggerAdapter[Any]):
 
 async def _nobody(connection: ServerConnection) -> None:
     """There are no WebSocket connections where only pages are."""
+
+
+def _is_taken(place: Address) -> bool:
+    """Whether somebody listens there. `listening` would tell who, for which it looks at all processes."""
+    with socket.socket(socket.AF_INET6 if ":" in place.host else socket.AF_INET) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((place.host, place.port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _bracketed(host: str) -> str:

@@ -259,7 +259,7 @@ class Hub:
         assert self._loop is not None  # noqa: S101 - for the type checker
         self._timer = self._loop.call_later(TICK, self._tick)
         for member in [one for one in self._members.values() if one.connection.state >= State.ENDING]:
-            member.leave()  # its handler has forgotten that
+            member._end()
         now, ms = self._loop.time(), milliseconds()
         for name, topic in list(self._topics.items()):
             if isinstance(topic, Topic):

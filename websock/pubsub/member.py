@@ -61,6 +61,7 @@ class Member:
         self._topics: dict[str, None] = {}
         self._calls: dict[str, None] = {}
         self._left = False
+        self._ended = False  # it left since its connection has ended; what that has sent before may be published yet
 
     def __repr__(self) -> str:
         return f"<Member {self.id} user={self.user!r} topics={len(self._topics)}>"
@@ -106,12 +107,12 @@ class Member:
 
     async def publish(self, topic: str, data: Any, *, uid: str | None = None) -> Receipt:
         """`Hub.publish` by this member's user. It need not have subscribed."""
-        self._check()
+        self._check_publisher()
         return await self._hub.publish(topic, data, by=self.user, uid=uid)
 
     def publish_nowait(self, topic: str, data: Any, *, uid: str | None = None) -> Receipt:
         """`Hub.publish_nowait` by this member's user."""
-        self._check()
+        self._check_publisher()
         return self._hub.publish_nowait(topic, data, by=self.user, uid=uid)
 
     async def answer(self, call: str, data: Any) -> bool:
@@ -127,6 +128,15 @@ class Member:
         if not self._left:
             self._left = True
             self._hub._leave(self)
+
+    def _end(self) -> None:
+        """Leave, since the connection has ended: its handler has forgotten that, or is not done with what came."""
+        self._ended = not self._left
+        self.leave()
+
+    def _check_publisher(self) -> None:
+        if not self._ended:
+            self._check()
 
     def _check(self) -> None:
         if self._left:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from .. import asyncio as asyncio_adapter
 from .. import sync as sync_adapter
 from ..core.endpoint import default_logger
+from ..core.forwarding import Networks
 from ..core.options import Options
 from ..core.service import check_kind, handler_kind
 from ..sync.models import Job, Model, Threads
@@ -38,6 +39,7 @@ __all__ = ["MODELS", "Job", "Model", "Serving", "Threads", "check_model", "run"]
 MODELS: Final = ("auto", "asyncio", "uvloop", "threads", "pool", "processes")
 """The names of models: "auto" is an event loop for coroutine functions, and threads for others."""
 
+_FIELDS: Final = frozenset(field.name for field in dataclasses.fields(Options))
 _OURS: Final = frozenset({"sock", "host", "port", "handler", "model", "start_serving", "self", "options"})
 
 
@@ -147,6 +149,7 @@ class Serving:
             self._form(handler)
         elif isinstance(model, Model | EventLoop) or model != "auto":
             self._check_options(form_for(model, None))
+        self._check_values()
         if workers is not None and not hasattr(os, "fork"):
             from ..net.errors import NotOnThisSystem
 
@@ -218,16 +221,20 @@ class Serving:
         return form
 
     def _check_options(self, form: Form) -> None:
-        """Raise what a wrong option deserves, before anything is forked."""
+        """Raise what an option deserves that the adapter does not have."""
         serve = asyncio_adapter.serve.__init__ if form.asynchronous else sync_adapter.serve
-        fields = {field.name for field in dataclasses.fields(Options)}
-        theirs = ({*inspect.signature(serve).parameters} | fields) - _OURS
+        theirs = ({*inspect.signature(serve).parameters} | _FIELDS) - _OURS
         for name in self._options:
             if name not in theirs:
                 near = difflib.get_close_matches(name, sorted({*inspect.signature(Serving).parameters, *theirs}), n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise TypeError(f"serving with the model {form.name!r} has no option {name!r}{hint}")
-        Options(**{name: value for name, value in self._options.items() if name in fields})
+
+    def _check_values(self) -> None:
+        """Raise what a wrong value deserves, before anything is forked. They mean the same in all models."""
+        Options(**{name: value for name, value in self._options.items() if name in _FIELDS})
+        if (proxies := self._options.get("trusted_proxies")) is not None:
+            self._options["trusted_proxies"] = Networks(proxies)  # what was given may be one that is read only once
 
 
 def check_model(model: object) -> None:

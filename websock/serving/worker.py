@@ -91,7 +91,8 @@ def work(run: Work, line: int, status: int, grace: float, logger: LoggerLike) ->
             if error.__cause__ is not None:
                 logger.error("%s", error, exc_info=error.__cause__)
             usage = not isinstance(error, OSError) and error.__cause__ is None
-            _tell(status, failed=str(error) or type(error).__name__, usage=usage)
+            said = error.strerror if isinstance(error, OSError) and error.filename is None else None  # ours say all
+            _tell(status, failed=said or str(error) or type(error).__name__, usage=usage)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:

@@ -17,6 +17,7 @@ __all__ = ["HEAD", "Messages", "Order", "Seen"]
 HEAD: Final = 16  # octets; no message can be smaller
 _DIGITS: Final = 6  # of them for the connection
 _HOLES: Final = 1024  # missing numbers that are remembered for each connection
+_BLOCK: Final = 2**18  # octets after which the filling repeats itself: more than a window of DEFLATE, which is 2**15
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
@@ -32,7 +33,9 @@ class Messages:
         self.sizes = sizes
         self._binary = binary
         chance = random.Random("websock bench")  # noqa: S311 - all processes have the same
-        longest = "".join(chance.choices(_LETTERS, k=max(sizes) - HEAD))  # which compresses to three quarters
+        length = max(sizes) - HEAD
+        block = "".join(chance.choices(_LETTERS, k=min(length, _BLOCK)))  # which compresses to three quarters
+        longest = (block * -(-length // _BLOCK))[:length]
         self._text = [longest[: size - HEAD] for size in sizes]
         self._bytes = [one.encode() for one in self._text]
 

@@ -74,7 +74,8 @@ def _lines(plan: Plan, tally: Tally) -> Iterator[str]:
             yield f"{name:<13}{one.count:>11,}" + "".join(f"{_ms(figure):>11}" for figure in figures)
     if tally.latency.count:
         since = "when they were sent" if plan.in_flight else "when they were due"
-        aged = "; those without an answer count with their age" if tally.unanswered or tally.unread else ""
+        more = tally.latency.count > tally.answered
+        aged = "; unanswered ones count with their age, if their connection stayed" if more else ""
         yield ""
         yield f"messages by the ms from {since} to the answer{aged}"
         yield from bars(tally.latency)
@@ -214,7 +215,7 @@ def problems(plan: Plan, tally: Tally) -> list[str]:
         found.append(f"{many:,} of {tally.opened:,} connections ended early: {reason}")
     for reason, many in tally.ended.items():
         found.append(f"{many:,} of {tally.opened:,} connections did not end well: {reason}")
-    if plan.answers and tally.sent and not tally.received:
+    if plan.answers and tally.sent and not (tally.answered or tally.altered):
         found.append(_NO_ANSWERS)
     faults = [f"{getattr(tally, name):,} {name}" for name, _ in _FAULTS if getattr(tally, name)]
     if faults:
