@@ -40,6 +40,18 @@ def test_names_are_text_without_control_characters(name: Any) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("by", [42, b"ann", ["ann"], False])
+def test_by_is_text(by: Any) -> None:
+    async def main() -> None:
+        async with Hub() as hub:
+            for asking in (hub.publish("a", 1, by=by), hub.send_to("ben", 1, by=by), hub.call("ben", 1, by=by)):
+                with pytest.raises(TypeError, match="by is the name of a user"):
+                    await asking
+            assert hub.state.topics == 0
+
+    run(main)
+
+
 @pytest.mark.parametrize("name", ["x" * 200, " ", "Räume/Küche", "😀", "<script>", "a b"])
 def test_other_names_are_names(name: str) -> None:
     async def main() -> None:

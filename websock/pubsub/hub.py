@@ -425,6 +425,7 @@ class Hub:
         self.check_topic(topic)
         if uid is not None:
             _check_name("a uid", uid)
+        _check_by(by)
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
         record = Record(topic, self.origin, self._published + 1, data, by, time.time(), uid)
@@ -514,6 +515,7 @@ class Hub:
             TypeError, ValueError: an argument is not as it should be.
         """
         _check_name("the name of a user", user)
+        _check_by(by)
         self._start()
         return await self._directs.send_to(user, data, by)
 
@@ -536,6 +538,7 @@ class Hub:
             TypeError, ValueError: an argument is not as it should be.
         """
         _check_name("the name of a user", user)
+        _check_by(by)
         self._start()
         return await self._directs.call(user, data, by, timeout)
 
@@ -608,6 +611,11 @@ def _check_name(what: str, name: object) -> None:
         raise ValueError(f"{what} has 1 to {MAX_NAME} characters, not {len(name):,}")
     if any(character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in name):
         raise ValueError(f"{what} has no control characters, unlike {name!a}")
+
+
+def _check_by(by: object) -> None:
+    if by is not None and not isinstance(by, str):  # no other hub could read it
+        raise TypeError(f"by is the name of a user or None, not {by!r}")
 
 
 def _random_origin() -> str:
