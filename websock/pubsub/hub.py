@@ -24,7 +24,7 @@ from ..core.endpoint import Endpoint
 from ..core.protocol import State
 from ..core.slow import SlowPolicy
 from ..typing import LoggerLike
-from .backplane import Backplane
+from .backplane import LARGEST, Backplane
 from .casts import Casts
 from .directs import Directs
 from .errors import BackplaneFull, HubClosed
@@ -429,7 +429,7 @@ class Hub:
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
         record = Record(topic, self.origin, self._published + 1, data, by, time.time(), uid)
-        octets = record.octets
+        octets = self._octets_of(record)
         found = self._topic(topic)
         receipt = Receipt(topic)
         spread = self._spread
@@ -451,6 +451,13 @@ class Hub:
             spread.published(found)
         return receipt
 
+    def _octets_of(self, record: Record) -> int:
+        """How large it is as it is written, if it can be."""
+        octets = record.octets
+        if self._backplane is not None and octets > LARGEST:
+            raise ValueError(f"a message has at most {LARGEST:,} octets as it is written, not {octets:,}")
+        return octets
+
     async def publish(self, topic: str, data: Any, *, by: str | None = None, uid: str | None = None) -> Receipt:
         """Send a message to all subscribers of a topic, in all hubs.
 
@@ -459,7 +466,8 @@ class Hub:
         which ``await receipt.settled()`` waits for.
 
         Args:
-            data: text, octets or what JSON can say. Not to be changed afterwards.
+            data: text, octets or what JSON can say. Not to be changed afterwards. With a backplane, a message has at
+                most 32 MiB as it is written, octets as base64.
             by: the user who publishes.
             uid: a name for the message, 1 to 200 characters: publishing again with it, wherever, within 10 minutes,
                 sends nothing. So who has no receipt may try again. Who has one that says ``spread`` False had better
@@ -516,6 +524,7 @@ class Hub:
         """
         _check_name("the name of a user", user)
         _check_by(by)
+        self._octets_of(Record("", self.origin, 1, data, by))
         self._start()
         return await self._directs.send_to(user, data, by)
 
@@ -539,6 +548,7 @@ class Hub:
         """
         _check_name("the name of a user", user)
         _check_by(by)
+        self._octets_of(Record("", self.origin, 1, data, by))
         self._start()
         return await self._directs.call(user, data, by, timeout)
 
@@ -553,8 +563,7 @@ class Hub:
         return len(members)
 
     def _answer(self, call: str, data: Any) -> None:
-        if not isinstance(data, bytes):
-            json.dumps(data, allow_nan=False)
+        self._octets_of(Record("", self.origin, 1, data))
         self._directs.answer(call, data)
 
     def _announce(self, event: Event) -> None:
@@ -567,6 +576,9 @@ class Hub:
     def _cast(self, message: dict[str, Any], to: str | None = None) -> None:
         if self._spread is not None:
             data = json.dumps({**message, "o": self.origin}, separators=(",", ":")).encode()
+            if len(data) > LARGEST:  # the info of all who are here, say
+                self.logger.error("%r has %d octets, which is too much for other hubs", message["k"], len(data))
+                return
             self._spread.send(HUBS if to is None else f"\0{to}", data)
 
     def _heard(self, topic: str, data: bytes) -> None:

@@ -115,11 +115,15 @@ class Member:
         return self._hub.publish_nowait(topic, data, by=self.user, uid=uid)
 
     async def answer(self, call: str, data: Any) -> bool:
-        """Answer a call. Whether this connection was asked that, and has not answered yet."""
+        """Answer a call. Whether this connection was asked that, and has not answered yet.
+
+        Raises:
+            TypeError, ValueError: that is no answer; another one can be given.
+        """
         if not isinstance(call, str) or call not in self._calls:
             return False
-        del self._calls[call]
         self._hub._answer(call, data)
+        del self._calls[call]
         return True
 
     def leave(self) -> None:
