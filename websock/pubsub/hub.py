@@ -174,7 +174,7 @@ class Hub:
             self.origin,
             self._cast,
             lambda: self._presence.hubs if self._spread is not None and self._spread.is_up else (),
-            lambda user: len(self._users.get(user, ())),
+            lambda user: len(self._open_members(user)),
             self._deliver_to,
         )
         self._spread: Spread | None = None
@@ -212,13 +212,15 @@ class Hub:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._spread is not None:
-            self._presence.bye()
-            await self._spread.close(self._patience)
-        for topic in self._topics.values():
-            if isinstance(topic, Topic):
-                topic.fail("the hub has ended before the backplane took it")
-        self._topics.clear()
+        try:
+            if self._spread is not None:
+                self._presence.bye()
+                await self._spread.close(self._patience)
+        finally:
+            for topic in self._topics.values():
+                if isinstance(topic, Topic):
+                    topic.fail("the hub has ended before the backplane took it")
+            self._topics.clear()
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -264,7 +266,7 @@ class Hub:
         for name, topic in list(self._topics.items()):
             if isinstance(topic, Topic):
                 topic.tend(ms)
-            if not topic.idle or (self._spread is None and isinstance(topic, Topic) and len(topic.log)):
+            if not topic.idle or (self._spread is None and isinstance(topic, Topic) and topic.remembers):
                 self._idle.pop(name, None)
             elif now - self._idle.setdefault(name, now) >= KEEP:
                 self._forget(topic)
@@ -552,11 +554,16 @@ class Hub:
         self._start()
         return await self._directs.call(user, data, by, timeout)
 
+    def _open_members(self, user: str) -> list[Member]:
+        return [one for one in self._users.get(user, ()) if one.connection.state is State.OPEN]
+
     def _deliver_to(self, user: str, data: Any, by: str | None, call: str | None) -> int:
-        members = [one for one in self._users.get(user, ()) if one.connection.state is State.OPEN]
+        members = self._open_members(user)
         if call is not None:
-            members = [one for one in members if len(one._calls) < MAX_CALLS][-1:]  # the one that came last
+            members = members[-1:]  # the one that came last
             for member in members:
+                if len(member._calls) >= MAX_CALLS:
+                    del member._calls[next(iter(member._calls))]
                 member._calls[call] = None
         kind = "direct" if call is None else "call"
         self._send([one.connection for one in members], Event(kind, data=data, by=by, at=time.time(), call=call))

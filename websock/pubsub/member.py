@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Member", "Subscribed"]
 
-MAX_CALLS: Final = 1000  # that one connection may leave without an answer
+MAX_CALLS: Final = 1000  # without an answer that one connection is asked; the oldest ones are forgotten
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Member:
         self.info = info
         self.id = id
         self._hub = hub
-        self._topics: dict[str, None] = {}
+        self._topics: dict[str, object] = {}  # each with the last `subscribe` to it
         self._calls: dict[str, None] = {}
         self._left = False
 
@@ -93,8 +93,14 @@ class Member:
         self._check()
         if topic not in self._topics and len(self._topics) >= hub.max_topics:
             raise TooManyTopics(f"a connection may have {hub.max_topics} topics, and this one does")
-        self._topics[topic] = None
-        return await hub._subscribe(self, topic, after, last)
+        new, this = topic not in self._topics, object()
+        self._topics[topic] = this
+        try:
+            return await hub._subscribe(self, topic, after, last)
+        except BaseException:
+            if new and self._topics.get(topic) is this:
+                await self.unsubscribe(topic)
+            raise
 
     async def unsubscribe(self, topic: str) -> bool:
         """Get no more of a topic. Whether it was subscribed to."""
