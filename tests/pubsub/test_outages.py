@@ -17,6 +17,7 @@ import pytest
 
 from websock.asyncio.client import unix_connect
 from websock.exceptions import ConnectionClosed
+from websock.pubsub import Hub
 from websock.pubsub.backplane import BackplaneDown
 from websock.pubsub.positions import ZERO, Position
 from websock.pubsub.redis import Redis
@@ -481,6 +482,24 @@ def test_a_key_of_somebody_else_hurts_one_topic_only(start_redis: StartRedis) ->
         await a.backplane.close()
 
     run(main)
+
+
+@pytest.mark.parametrize("key", [b"test:0:log:room", b"test:0:uid:4:room:u"])
+def test_a_message_that_somebody_elses_key_has_stopped_is_not_lost(start_redis: StartRedis, key: bytes) -> None:
+    server = start_redis()
+
+    async def main() -> None:
+        async with Hub(server.url) as hub:
+            await (await hub.publish("room", 1)).settled()
+            server.ask(b"DEL " + key)
+            server.ask(b"SADD %b theirs" % key)
+            receipt = await hub.publish("room", 2, uid="u")
+            assert not receipt.spread
+            server.ask(b"DEL " + key)
+            assert (await asyncio.wait_for(receipt.settled(), PATIENCE)).id is not None
+            assert b"room" in server.ask(b"XREVRANGE test:0:log:room + - COUNT 1")
+
+    asyncio.run(main())
 
 
 def test_a_password_is_told_to_nobody(start_redis: StartRedis, logs: Logs) -> None:
