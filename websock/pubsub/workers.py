@@ -26,6 +26,7 @@ from ..core.protocol import State
 from ..core.slow import SlowConsumers
 from ..exceptions import WebSocketException
 from ..net.errors import NotOnThisSystem
+from ..net.unix import peer_credentials
 from ..typing import Data
 from .backplane import Added, Opened
 from .broker import BACKLOG, BrokerThread, close_copy
@@ -120,10 +121,16 @@ class Workers(Link):
             ping_timeout=5,
             open_timeout=2,
         )
+        wrong = None
+        with contextlib.suppress(NotOnThisSystem):
+            if peer_credentials(connection.transport.get_extra_info("socket")).uid != os.geteuid():
+                wrong = "another user's server"
         if connection.subprotocol != PROTOCOL:
+            wrong = wrong or "a server that is no broker, or another version's,"
+        if wrong:
             connection.transport.abort()
             await connection.wait_closed()
-            raise OSError(f"a server that is no broker, or another version's, listens on {self.path}")
+            raise OSError(f"{wrong} listens on {self.path}")
         connection.slow_consumers = SlowConsumers("close", BACKLOG)
         return connection
 
