@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from websock.pubsub import broker, workers
 from websock.pubsub.backplane import Added, Backplane, BackplaneDown
 from websock.pubsub.history import History
 from websock.pubsub.positions import ZERO, Position, Record
@@ -295,6 +296,40 @@ def test_what_is_forgotten_is_not_told(place: str) -> None:
         assert b.names() == ["a.1"]
 
     run(place, test)
+
+
+def test_a_log_that_is_larger_than_what_may_wait_for_a_client(short_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "BACKLOG", 2**20)
+    large = History(100, 2**25, 3600.0)
+
+    async def test(connect: Connect) -> None:
+        a = await connect()
+        for n in range(1, 17):
+            (added,) = await a.backplane.add("room", [record("a", n, data="x" * 2**19)], large, ZERO)
+        b = await connect(None)
+        opened = await b.backplane.open("room", large, ZERO)
+        assert [(one.n, len(one.data)) for _, one in opened.entries] == [(n, 2**19) for n in range(1, 17)]
+        assert opened.last == added.position
+        await a.add(record("a", 17), history=large)
+        await until(lambda: b.names() == ["a.17"], "what follows")
+        assert a.states == b.states == ["up"]
+
+    run(f"workers:{short_path}/hub.sock", test)
+
+
+def test_what_is_too_large_for_one_step_is_added_in_several(short_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "MAX_MESSAGE", 2**21)
+    large, floor = History(100, 2**25, 3600.0), Position(1, 0)
+
+    async def test(connect: Connect) -> None:
+        a = await connect()
+        records = [record("lost", n, data="x" * 2**19) for n in range(1, 5)]
+        assert not any(one.repeated for one in await a.backplane.add("room", records, large, ZERO, floor))
+        await until(lambda: len(a.news) == 4, "all of them")
+        assert (await a.backplane.open("room", large, ZERO)).floor > floor  # it does not say what was before
+        assert a.states == ["up"]
+
+    run(f"workers:{short_path}/hub.sock", test)
 
 
 def test_many_topics_at_once(place: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -179,6 +181,55 @@ def test_a_hub_that_has_ended() -> None:
         hub.publish("a", 1)
     with pytest.raises(HubClosed):
         hub.present("a")
+
+
+def test_who_waits_for_a_hub_that_ends_is_told(place: Place) -> None:
+    with connect(place.uri + "ben") as ben, ThreadPoolExecutor(8) as pool:
+        while not place.hub.state.members:
+            pass
+        asked = pool.submit(place.hub._call, asyncio.sleep(3600))
+        called = pool.submit(place.hub.call, "ben", "?", timeout=3600.0)
+        told(ben, "call")
+        closing = [pool.submit(place.hub.close) for _ in range(4)]
+        for one in closing:
+            one.result(30)
+        with pytest.raises(HubClosed):
+            asked.result(30)
+        with pytest.raises(NotHere):
+            called.result(30)
+
+
+def test_threads_publish_until_a_hub_ends() -> None:
+    def publish(hub: BlockingHub) -> None:
+        with pytest.raises(HubClosed):
+            while True:
+                hub.publish("room", 1)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            with Hub().blocking() as hub:
+                publishing = [pool.submit(publish, hub) for _ in range(4)]
+                hub.publish("room", 1)
+            for one in publishing:
+                one.result(30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_in_a_forked_child_its_thread_is_missing() -> None:
+    with Hub().blocking() as hub:
+        hub.publish("room", 1)
+        if (child := os.fork()) == 0:
+            ended = 1
+            try:
+                signal.alarm(30)
+                try:
+                    hub.publish("room", 2)
+                except RuntimeError:
+                    ended = 0
+                hub.close()
+            finally:
+                os._exit(ended)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_hub_that_is_in_use_elsewhere() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import websock.pubsub.hub
 from websock.asyncio import connect, serve
 from websock.exceptions import ConnectionClosed
 from websock.pubsub import BackplaneFull, History, Hub, NotHere, NotSpread
@@ -261,6 +262,109 @@ def test_a_connection_that_the_handler_forgot_leaves_by_itself() -> None:
                     assert len((await told(ben))["data"]["present"]) == 2
                 assert (await told(ben))["kind"] == "leave"
                 assert found[0].state.members == 0
+
+    run(main)
+
+
+def test_who_answers_nothing_can_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websock.pubsub.hub, "MAX_CALLS", 3)
+
+    async def main() -> None:
+        async with Hub() as hub, serve(handler_of(hub), "mem://a"), connect("mem://a/ben") as ben:
+            await ask(ben, "sub", "room")
+            await told(ben)
+            for _ in range(5):
+                with pytest.raises(TimeoutError):
+                    await hub.call("ben", 1, timeout=1.0)
+            calls = [(await told(ben, "call"))["call"] for _ in range(5)]
+            asked = asyncio.ensure_future(hub.call("ben", "?"))
+            await ask(ben, "answer", calls[0], "late")
+            await ask(ben, "answer", (await told(ben, "call"))["call"], "!")
+            assert await asked == "!"
+            assert len(hub._open_members("ben")[0]._calls) < 3
+
+    run(main)
+
+
+def test_a_connection_that_has_ended_is_not_called() -> None:
+    async def main() -> None:
+        async with hubs(Service(), 3) as found, connect("mem://b/ben") as ben:
+            a, _, c = found
+
+            async def forgetful(ws: Any) -> None:
+                c.join(ws, "ben")
+                await ws.wait_closed()
+
+            async with serve(forgetful, "mem://z"):
+                await until_up(found)
+                for _ in range(10):
+                    await (await connect("mem://z")).close()
+                    asked = asyncio.ensure_future(a.call("ben", "?"))
+                    await ask(ben, "answer", (await told(ben, "call"))["call"], "!")
+                    assert await asked == "!"
+
+    run(main)
+
+
+def test_a_subscribe_that_was_given_up_leaves_nothing() -> None:
+    async def main() -> None:
+        service = Service((2.0, 3.0))
+
+        async def handler(ws: Any) -> None:
+            async with hub.join(ws) as member:
+                for _ in range(3):
+                    with pytest.raises(TimeoutError):
+                        await asyncio.wait_for(member.subscribe("a"), 0.1)
+                    assert member.topics == []
+                first = asyncio.ensure_future(member.subscribe("b"))
+                second = asyncio.ensure_future(member.subscribe("b"))
+                await asyncio.sleep(0.1)
+                first.cancel()
+                assert (await second).recovered
+                assert member.topics == ["b"]
+                again = asyncio.ensure_future(member.subscribe("b"))
+                await asyncio.sleep(0)
+                again.cancel()
+                await asyncio.wait([again])
+                assert member.topics == ["b"]
+                await ws.send("done")
+
+        async with (
+            Hub(service.plane(), origin="a", max_topics=1) as hub,
+            serve(handler, "mem://a"),
+            connect("mem://a") as ws,
+        ):
+            while await ws.recv() != "done":
+                pass
+
+    run(main)
+
+
+def test_a_uid_is_remembered_longer_than_its_message() -> None:
+    async def main() -> None:
+        async with Hub(history=History(seconds=1.0)) as hub:
+            assert not (await hub.publish("room", 1, uid="u")).repeated
+            await asyncio.sleep(300)
+            assert (await hub.publish("room", 1, uid="u")).repeated
+            await asyncio.sleep(600)
+            assert hub.state.topics == 0
+            assert not (await hub.publish("room", 1, uid="u")).repeated
+
+    run(main)
+
+
+def test_a_close_that_was_given_up_ends_all_the_same() -> None:
+    async def main() -> None:
+        service = Service()
+        hub = Hub(service.plane(), origin="a", patience=60.0)
+        await hub.publish("room", 1)
+        service.delay = (30.0, 30.0)
+        receipt = hub.publish_nowait("room", 2)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(hub.close(), 1)
+        assert service.planes[0].closed
+        with pytest.raises(NotSpread):
+            await receipt.settled()
 
     run(main)
 

@@ -17,7 +17,9 @@ import pytest
 
 from websock.asyncio.client import unix_connect
 from websock.exceptions import ConnectionClosed
+from websock.pubsub import Hub
 from websock.pubsub.backplane import BackplaneDown
+from websock.pubsub.journal import Journal
 from websock.pubsub.positions import ZERO, Position
 from websock.pubsub.redis import Redis
 from websock.pubsub.wire import PROTOCOL, frame, unframe
@@ -158,6 +160,31 @@ def test_what_is_made_is_private(short_path: str) -> None:
         assert not os.path.exists(path)
 
     run(main)
+
+
+def test_another_users_broker_is_told_nothing(short_path: str, monkeypatch: pytest.MonkeyPatch, logs: Logs) -> None:
+    async def main() -> None:
+        theirs = Recorder(Workers(f"{short_path}/hub.sock"))
+        await theirs.start()
+        ours = Recorder(Workers(f"{short_path}/hub.sock"))
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+        await ours.backplane.start(ours)
+        await until(lambda: ours.states, "an end of the search")
+        assert "another user's server listens on" in ours.states[0]
+        monkeypatch.undo()
+        await until(lambda: ours.is_up, "the connection")
+        await ours.backplane.close()
+        await theirs.backplane.close()
+
+    run(main)
+    assert "WARNING" in [one.levelname for one in logs.loud()]
+
+
+def test_another_users_journal_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "log").write_bytes(b"one\n\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(PermissionError, match="another user's"):
+        Journal(str(tmp_path / "log")).read()
 
 
 def test_the_file_of_a_dead_broker_is_replaced(short_path: str) -> None:
@@ -481,6 +508,24 @@ def test_a_key_of_somebody_else_hurts_one_topic_only(start_redis: StartRedis) ->
         await a.backplane.close()
 
     run(main)
+
+
+@pytest.mark.parametrize("key", [b"test:0:log:room", b"test:0:uid:4:room:u"])
+def test_a_message_that_somebody_elses_key_has_stopped_is_not_lost(start_redis: StartRedis, key: bytes) -> None:
+    server = start_redis()
+
+    async def main() -> None:
+        async with Hub(server.url) as hub:
+            await (await hub.publish("room", 1)).settled()
+            server.ask(b"DEL " + key)
+            server.ask(b"SADD %b theirs" % key)
+            receipt = await hub.publish("room", 2, uid="u")
+            assert not receipt.spread
+            server.ask(b"DEL " + key)
+            assert (await asyncio.wait_for(receipt.settled(), PATIENCE)).id is not None
+            assert b"room" in server.ask(b"XREVRANGE test:0:log:room + - COUNT 1")
+
+    asyncio.run(main())
 
 
 def test_a_password_is_told_to_nobody(start_redis: StartRedis, logs: Logs) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import websock.pubsub.hub
 from websock import SlowConsumers
 from websock.asyncio import connect, serve
 from websock.pubsub import Event, History, Hub, HubClosed, Record, TooManyTopics, to_json
@@ -16,6 +17,7 @@ from websock.pubsub.positions import Cursor, Position
 from websock.pubsub.receipts import Receipt
 from websock.pubsub.topic import MAX_GROUPS, Topic
 
+from .memory import Service
 from .test_hub import run, told
 
 NAMES = ["", "x" * 201, "a\nb", "a\0", "\x7f", "a\x85", "\ud800", None, 1, b"a", ["a"]]
@@ -37,6 +39,61 @@ def test_names_are_text_without_control_characters(name: Any) -> None:
                 with pytest.raises(ValueError, match="a uid"):
                     await hub.publish("a", 1, uid=name)
             assert hub.state.topics == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("by", [42, b"ann", ["ann"], False])
+def test_by_is_text(by: Any) -> None:
+    async def main() -> None:
+        async with Hub() as hub:
+            for asking in (hub.publish("a", 1, by=by), hub.send_to("ben", 1, by=by), hub.call("ben", 1, by=by)):
+                with pytest.raises(TypeError, match="by is the name of a user"):
+                    await asking
+            assert hub.state.topics == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [("x" * 1000, ValueError), (b"x" * 750, ValueError), (object(), TypeError), (float("nan"), ValueError)],
+)
+def test_what_other_hubs_could_not_take_is_refused(
+    data: Any, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websock.pubsub.hub, "LARGEST", 1000)
+
+    async def main() -> None:
+        async with Hub(Service().plane()) as hub:
+            hub.topic("cast", history=None)
+            for asking in (
+                hub.publish("a", data),
+                hub.publish("cast", data),
+                hub.send_to("x", data),
+                hub.call("x", data),
+            ):
+                with pytest.raises(error):
+                    await asking
+            assert (hub.state.pending, hub.state.topics) == (0, 0)
+
+    run(main)
+
+
+def test_who_gives_no_answer_may_give_another_one() -> None:
+    async def main() -> None:
+        async def handler(ws: Any) -> None:
+            async with hub.join(ws, "ann") as member:
+                call = json.loads(await ws.recv())["call"]
+                with pytest.raises(TypeError):
+                    await member.answer(call, object())
+                assert await member.answer(call, "right")
+                assert not await member.answer(call, "late")
+
+        async with Hub() as hub, serve(handler, "mem://a"), connect("mem://a") as ws:
+            asked = asyncio.ensure_future(hub.call("ann", "?"))
+            await ws.send(await ws.recv())
+            assert await asked == "right"
 
     run(main)
 

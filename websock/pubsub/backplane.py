@@ -7,13 +7,16 @@ A backplane keeps for each topic one log that all hubs see in the same order, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from .errors import BackplaneDown
 from .history import History
 from .positions import Position, Record
 
-__all__ = ["Added", "Backplane", "BackplaneDown", "Opened", "Receiver"]
+__all__ = ["LARGEST", "Added", "Backplane", "BackplaneDown", "Opened", "Receiver"]
+
+LARGEST: Final = 2**25
+"""Octets of a record or a cast, as it is written: a hub hands over nothing larger."""
 
 
 class Opened(NamedTuple):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -112,7 +114,8 @@ class BlockingMember:
             async def leave() -> None:
                 self._member.leave()
 
-            self._hub._call(leave())
+            with contextlib.suppress(HubClosed):  # just now
+                self._hub._call(leave())
 
     def __enter__(self) -> Self:
         return self
@@ -147,31 +150,43 @@ class BlockingHub:
             asyncio.set_event_loop(loop)
             loop.call_soon(ready.set)
             loop.run_forever()
+            if tasks := asyncio.all_tasks(loop):  # threads wait for them
+                for task in tasks:
+                    task.cancel()
+                loop.run_until_complete(asyncio.wait(tasks))
         finally:
             asyncio.set_event_loop(None)
             loop.close()
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._closed:
-                raise HubClosed("the hub has ended")
-            if self._thread is None:
-                ready = threading.Event()
-                self._thread = threading.Thread(target=self._run, args=(ready,), name="websock-hub", daemon=True)
-                self._thread.start()
-                ready.wait()
+        if self._closed:
+            raise HubClosed("the hub has ended")
+        if self._thread is None:
+            ready = threading.Event()
+            self._thread = threading.Thread(target=self._run, args=(ready,), name="websock-hub", daemon=True)
+            self._thread.start()
+            ready.wait()
+        elif not self._thread.is_alive():
+            raise RuntimeError("the hub's thread is in the process that this one was forked from")
         assert self._loop is not None  # noqa: S101 - for the type checker
         return self._loop
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         try:
-            loop = self._started()
-            if self._thread is threading.current_thread():
-                raise RuntimeError("the hub's own thread cannot wait for it: publish_nowait is for callbacks")
+            self._check_thread()
+            with self._lock:  # until it is handed over: `close` comes before or after that
+                answer = asyncio.run_coroutine_threadsafe(coroutine, self._started())
         except BaseException:
             coroutine.close()
             raise
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+        try:
+            return answer.result()
+        except CancelledError:
+            raise HubClosed("the hub has ended") from None
+
+    def _check_thread(self) -> None:
+        if self._thread is threading.current_thread():
+            raise RuntimeError("the hub's own thread cannot wait for it: publish_nowait is for callbacks")
 
     def topic(
         self, name: str, *, history: History | Literal["default"] | None = "default", presence: bool | None = None
@@ -225,15 +240,19 @@ class BlockingHub:
         return self._hub.state
 
     def close(self) -> None:
-        """As `Hub.close`; the thread ends."""
+        """As `Hub.close`; the thread ends. What other threads wait for raises `HubClosed`."""
+        self._check_thread()
         with self._lock:
-            thread, loop = self._thread, self._loop
-        if thread is not None and loop is not None and not self._closed:
-            self._call(self._hub.close())
-            self._closed = True
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-        self._closed = True
+            closed, self._closed = self._closed, True
+        thread, loop = self._thread, self._loop
+        if thread is None or loop is None or not thread.is_alive():
+            return
+        if not closed:
+            try:
+                asyncio.run_coroutine_threadsafe(self._hub.close(), loop).result()
+            finally:
+                loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
     def __enter__(self) -> Self:
         return self

@@ -118,13 +118,14 @@ class Broker:
             topic.ledger = Ledger(topic.idle_since, behind)
             self._write_down(["open", name, topic.idle_since, history, after], ())
         topic.ledger.trim(topic.history, self._clock())
-        topic.followers[client] = None
         opened = topic.ledger.opened(behind)
-        parts = chunks(opened.entries, lambda entry: entry[1].octets)
-        for part in parts:
-            positions = [str(position) for position, _ in part]
-            head = ["opened", call, *map(str, opened[1:]), positions, part is not parts[-1]]
-            broadcast([client], frame(head, (record for _, record in part)))
+        part, *others = chunks(opened.entries, lambda entry: entry[1].octets)
+        if others:  # it asks for what is behind this part, so that no log is too large to be sent
+            topic.followers.pop(client, None)
+        else:
+            topic.followers[client] = None
+        head = ["opened", call, *map(str, opened[1:]), [str(position) for position, _ in part], bool(others)]
+        broadcast([client], frame(head, (record for _, record in part)))
 
     def _add(
         self,

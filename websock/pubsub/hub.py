@@ -24,7 +24,7 @@ from ..core.endpoint import Endpoint
 from ..core.protocol import State
 from ..core.slow import SlowPolicy
 from ..typing import LoggerLike
-from .backplane import Backplane
+from .backplane import LARGEST, Backplane
 from .casts import Casts
 from .directs import Directs
 from .errors import BackplaneFull, HubClosed
@@ -174,7 +174,7 @@ class Hub:
             self.origin,
             self._cast,
             lambda: self._presence.hubs if self._spread is not None and self._spread.is_up else (),
-            lambda user: len(self._users.get(user, ())),
+            lambda user: len(self._open_members(user)),
             self._deliver_to,
         )
         self._spread: Spread | None = None
@@ -212,13 +212,15 @@ class Hub:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._spread is not None:
-            self._presence.bye()
-            await self._spread.close(self._patience)
-        for topic in self._topics.values():
-            if isinstance(topic, Topic):
-                topic.fail("the hub has ended before the backplane took it")
-        self._topics.clear()
+        try:
+            if self._spread is not None:
+                self._presence.bye()
+                await self._spread.close(self._patience)
+        finally:
+            for topic in self._topics.values():
+                if isinstance(topic, Topic):
+                    topic.fail("the hub has ended before the backplane took it")
+            self._topics.clear()
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -264,7 +266,7 @@ class Hub:
         for name, topic in list(self._topics.items()):
             if isinstance(topic, Topic):
                 topic.tend(ms)
-            if not topic.idle or (self._spread is None and isinstance(topic, Topic) and len(topic.log)):
+            if not topic.idle or (self._spread is None and isinstance(topic, Topic) and topic.remembers):
                 self._idle.pop(name, None)
             elif now - self._idle.setdefault(name, now) >= KEEP:
                 self._forget(topic)
@@ -425,10 +427,11 @@ class Hub:
         self.check_topic(topic)
         if uid is not None:
             _check_name("a uid", uid)
+        _check_by(by)
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
         record = Record(topic, self.origin, self._published + 1, data, by, time.time(), uid)
-        octets = record.octets
+        octets = self._octets_of(record)
         found = self._topic(topic)
         receipt = Receipt(topic)
         spread = self._spread
@@ -450,6 +453,13 @@ class Hub:
             spread.published(found)
         return receipt
 
+    def _octets_of(self, record: Record) -> int:
+        """How large it is as it is written, if it can be."""
+        octets = record.octets
+        if self._backplane is not None and octets > LARGEST:
+            raise ValueError(f"a message has at most {LARGEST:,} octets as it is written, not {octets:,}")
+        return octets
+
     async def publish(self, topic: str, data: Any, *, by: str | None = None, uid: str | None = None) -> Receipt:
         """Send a message to all subscribers of a topic, in all hubs.
 
@@ -458,7 +468,8 @@ class Hub:
         which ``await receipt.settled()`` waits for.
 
         Args:
-            data: text, octets or what JSON can say. Not to be changed afterwards.
+            data: text, octets or what JSON can say. Not to be changed afterwards. With a backplane, a message has at
+                most 32 MiB as it is written, octets as base64.
             by: the user who publishes.
             uid: a name for the message, 1 to 200 characters: publishing again with it, wherever, within 10 minutes,
                 sends nothing. So who has no receipt may try again. Who has one that says ``spread`` False had better
@@ -514,6 +525,8 @@ class Hub:
             TypeError, ValueError: an argument is not as it should be.
         """
         _check_name("the name of a user", user)
+        _check_by(by)
+        self._octets_of(Record("", self.origin, 1, data, by))
         self._start()
         return await self._directs.send_to(user, data, by)
 
@@ -536,22 +549,28 @@ class Hub:
             TypeError, ValueError: an argument is not as it should be.
         """
         _check_name("the name of a user", user)
+        _check_by(by)
+        self._octets_of(Record("", self.origin, 1, data, by))
         self._start()
         return await self._directs.call(user, data, by, timeout)
 
+    def _open_members(self, user: str) -> list[Member]:
+        return [one for one in self._users.get(user, ()) if one.connection.state is State.OPEN]
+
     def _deliver_to(self, user: str, data: Any, by: str | None, call: str | None) -> int:
-        members = [one for one in self._users.get(user, ()) if one.connection.state is State.OPEN]
+        members = self._open_members(user)
         if call is not None:
-            members = [one for one in members if len(one._calls) < MAX_CALLS][-1:]  # the one that came last
+            members = members[-1:]  # the one that came last
             for member in members:
+                if len(member._calls) >= MAX_CALLS:
+                    del member._calls[next(iter(member._calls))]
                 member._calls[call] = None
         kind = "direct" if call is None else "call"
         self._send([one.connection for one in members], Event(kind, data=data, by=by, at=time.time(), call=call))
         return len(members)
 
     def _answer(self, call: str, data: Any) -> None:
-        if not isinstance(data, bytes):
-            json.dumps(data, allow_nan=False)
+        self._octets_of(Record("", self.origin, 1, data))
         self._directs.answer(call, data)
 
     def _announce(self, event: Event) -> None:
@@ -564,6 +583,9 @@ class Hub:
     def _cast(self, message: dict[str, Any], to: str | None = None) -> None:
         if self._spread is not None:
             data = json.dumps({**message, "o": self.origin}, separators=(",", ":")).encode()
+            if len(data) > LARGEST:  # the info of all who are here, say
+                self.logger.error("%r has %d octets, which is too much for other hubs", message["k"], len(data))
+                return
             self._spread.send(HUBS if to is None else f"\0{to}", data)
 
     def _heard(self, topic: str, data: bytes) -> None:
@@ -608,6 +630,11 @@ def _check_name(what: str, name: object) -> None:
         raise ValueError(f"{what} has 1 to {MAX_NAME} characters, not {len(name):,}")
     if any(character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in name):
         raise ValueError(f"{what} has no control characters, unlike {name!a}")
+
+
+def _check_by(by: object) -> None:
+    if by is not None and not isinstance(by, str):  # no other hub could read it
+        raise TypeError(f"by is the name of a user or None, not {by!r}")
 
 
 def _random_origin() -> str:

@@ -48,6 +48,8 @@ class Journal:
         except FileNotFoundError:
             return None
         with open(number, "rb") as file:
+            if os.fstat(number).st_uid != os.geteuid():
+                raise PermissionError(f"{self._path} is another user's")
             return file.read().split(_END)[:-1]
 
     def begin(self, entries: Iterable[bytes]) -> None:

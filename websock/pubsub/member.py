@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Member", "Subscribed"]
 
-MAX_CALLS: Final = 1000  # that one connection may leave without an answer
+MAX_CALLS: Final = 1000  # without an answer that one connection is asked; the oldest ones are forgotten
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Member:
         self.info = info
         self.id = id
         self._hub = hub
-        self._topics: dict[str, None] = {}
+        self._topics: dict[str, object] = {}  # each with the last `subscribe` to it
         self._calls: dict[str, None] = {}
         self._left = False
         self._ended = False  # it left since its connection has ended; what that has sent before may be published yet
@@ -94,8 +94,14 @@ class Member:
         self._check()
         if topic not in self._topics and len(self._topics) >= hub.max_topics:
             raise TooManyTopics(f"a connection may have {hub.max_topics} topics, and this one does")
-        self._topics[topic] = None
-        return await hub._subscribe(self, topic, after, last)
+        new, this = topic not in self._topics, object()
+        self._topics[topic] = this
+        try:
+            return await hub._subscribe(self, topic, after, last)
+        except BaseException:
+            if new and self._topics.get(topic) is this:
+                await self.unsubscribe(topic)
+            raise
 
     async def unsubscribe(self, topic: str) -> bool:
         """Get no more of a topic. Whether it was subscribed to."""
@@ -116,11 +122,15 @@ class Member:
         return self._hub.publish_nowait(topic, data, by=self.user, uid=uid)
 
     async def answer(self, call: str, data: Any) -> bool:
-        """Answer a call. Whether this connection was asked that, and has not answered yet."""
+        """Answer a call. Whether this connection was asked that, and has not answered yet.
+
+        Raises:
+            TypeError, ValueError: that is no answer; another one can be given.
+        """
         if not isinstance(call, str) or call not in self._calls:
             return False
-        del self._calls[call]
         self._hub._answer(call, data)
+        del self._calls[call]
         return True
 
     def leave(self) -> None:

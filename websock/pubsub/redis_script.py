@@ -77,6 +77,9 @@ local made, floor, last, octets, whole = known[1], known[2], known[3], tonumber(
 local last_ms, last_seq = parts(last)
 if behind(last_ms, last_seq, ms, seq) then ms, seq = last_ms, last_seq end
 local answers, news, refused, uids = {}, {'r ' .. made .. ' ' .. last}, false, 2
+-- What may be somebody else's key is read before anything is written: an error leaves nothing half done.
+local length, firsts = redis.call('XLEN', stream), {}
+for i = 3, #KEYS do firsts[KEYS[i]] = redis.call('GET', KEYS[i]) end
 
 local function find_number(name)
   local to = '+'
@@ -102,7 +105,7 @@ for i = 10, #ARGV, 4 do
     first = find_number(origin .. '.' .. number)
   else
     redis.call('HSET', meta, 'n:' .. origin, number .. ' ' .. now)
-    first = uid and redis.call('GET', uid)
+    first = uid and firsts[uid]
   end
   if first then
     answers[#answers + 1] = first .. ' 1'
@@ -111,7 +114,11 @@ for i = 10, #ARGV, 4 do
     ms, seq = following(ms, seq)
     local position = id(ms, seq)
     redis.call('XADD', stream, position, 'k', origin .. '.' .. number, 'r', text)
-    if uid then redis.call('SET', uid, position, 'PX', ARGV[8]) end
+    if uid then
+      redis.call('SET', uid, position, 'PX', ARGV[8])
+      firsts[uid] = position
+    end
+    length = length + 1
     octets = octets + #text
     answers[#answers + 1] = position .. ' 0'
     news[1] = news[1] .. ' ' .. position
@@ -129,7 +136,7 @@ end
 
 -- The oldest go: over the count, the octets or the age.
 local count, most, oldest = tonumber(ARGV[4]), tonumber(ARGV[5]), now - tonumber(ARGV[6])
-local length, gone, start, enough = redis.call('XLEN', stream), nil, '-', false
+local gone, start, enough = nil, '-', false
 repeat
   local some = redis.call('XRANGE', stream, start, '+', 'COUNT', math.max(1, math.min(64, length - count + 1)))
   enough = #some == 0

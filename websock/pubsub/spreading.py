@@ -111,17 +111,19 @@ class Spread:
     async def close(self, grace: float) -> None:
         """End; what waits to be cast or added has so many seconds."""
         deadline = self._loop.time() + grace
-        while self.is_up and self._loop.time() < deadline and self._has_work():  # noqa: ASYNC110 - once in a life
-            await asyncio.sleep(0.01)
-        self._change(False, "closed")
-        if self._timer is not None:
-            self._timer.cancel()
-        await self.backplane.close()
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._fail_casts("the hub has ended")
+        try:
+            while self.is_up and self._loop.time() < deadline and self._has_work():  # noqa: ASYNC110 - once in a life
+                await asyncio.sleep(0.01)
+        finally:  # also if nobody waits for it any more
+            self._change(False, "closed")
+            if self._timer is not None:
+                self._timer.cancel()
+            await self.backplane.close()
+            tasks = [*self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._fail_casts("the hub has ended")
 
     def _has_work(self) -> bool:
         return bool(self._casts or self._casting or any(one.topic.pending for one in self._topics.values()))

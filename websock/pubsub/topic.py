@@ -114,6 +114,11 @@ class Topic(Generic[T]):
         """Whether nobody needs it."""
         return not self.groups and not self.pending and not self._todo
 
+    @property
+    def remembers(self) -> bool:
+        """Whether there is something that only we know."""
+        return bool(len(self.log) or self._uids)
+
     def join(
         self, target: T, after: str | None, last: int, ms: int, published: int, more: dict[str, Any] | None = None
     ) -> Joined:

@@ -7,7 +7,7 @@ A message is a line of JSON, and behind it records as `Record.to_bytes` writes t
     ["forget", topic]  ["listen", topic]  ["unlisten", topic]
 
 or a cast: a NUL, the octets of the topic (2, big-endian), the topic, the data. ``history`` is count, octets, seconds; a
-position is its text.
+position is its text. A log is opened in parts: while there is ``more``, again behind what has come.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from ..typing import Data
+from .backplane import LARGEST
 from .history import History
 from .positions import Position, Record
 
 __all__ = ["MAX_MESSAGE", "PROTOCOL", "cast_frame", "chunks", "frame", "positions_of", "uncast", "unframe", "written"]
 
-PROTOCOL: Final = "websock-broker-1"
+PROTOCOL: Final = "websock-broker-2"
 """The subprotocol: processes with another version of it don't meet."""
-MAX_MESSAGE: Final = 2**26
-"""Octets of one message between a process and the broker, so of one record too."""
+MAX_MESSAGE: Final = 2 * LARGEST
+"""Octets of one message between a process and the broker."""
 CHUNK: Final = 2**20
 """Octets of records that are sent in one message, where that can be chosen."""
 

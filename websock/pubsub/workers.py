@@ -26,6 +26,7 @@ from ..core.protocol import State
 from ..core.slow import SlowConsumers
 from ..exceptions import WebSocketException
 from ..net.errors import NotOnThisSystem
+from ..net.unix import peer_credentials
 from ..typing import Data
 from .backplane import Added, Opened
 from .broker import BACKLOG, BrokerThread, close_copy
@@ -70,7 +71,6 @@ class Workers(Link):
         self._connection: ClientConnection | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._next_call = 0
-        self._parts: dict[int, list[tuple[Position, Record]]] = {}  # of answers that are not complete
         self._lock = -1
         self._broker: BrokerThread | None = None
         _alive.add(self)
@@ -91,7 +91,6 @@ class Workers(Link):
             self._connection = None
             self.up = False
             calls, self._calls = self._calls, {}
-            self._parts.clear()
             for call in calls.values():
                 fail(call, self.down())
             connection.transport.abort()
@@ -122,10 +121,16 @@ class Workers(Link):
             ping_timeout=5,
             open_timeout=2,
         )
+        wrong = None
+        with contextlib.suppress(NotOnThisSystem):
+            if peer_credentials(connection.transport.get_extra_info("socket")).uid != os.geteuid():
+                wrong = "another user's server"
         if connection.subprotocol != PROTOCOL:
+            wrong = wrong or "a server that is no broker, or another version's,"
+        if wrong:
             connection.transport.abort()
             await connection.wait_closed()
-            raise OSError(f"a server that is no broker, or another version's, listens on {self.path}")
+            raise OSError(f"{wrong} listens on {self.path}")
         connection.slow_consumers = SlowConsumers("close", BACKLOG)
         return connection
 
@@ -194,10 +199,8 @@ class Workers(Link):
                 self._answer(call, [Added(None if at is None else Position.parse(at), old) for at, old in answers])
             case "opened":
                 call, floor, last, made, positions, more = rest
-                part = self._parts.setdefault(call, [])
-                part += zip(positions_of(positions), records, strict=True)
-                if not more:
-                    self._answer(call, Opened(self._parts.pop(call), *positions_of((floor, last, made))))
+                entries = list(zip(positions_of(positions), records, strict=True))
+                self._answer(call, (Opened(entries, *positions_of((floor, last, made))), more))
 
     def _answer(self, call: int, answer: Any) -> None:
         waiter = self._calls.get(call)
@@ -237,8 +240,13 @@ class Workers(Link):
     # What a hub asks for, see `Backplane`.
 
     async def open(self, topic: str, history: History, after: Position) -> Opened:
-        opened: Opened = await self._ask(["open", topic, written(history), str(after)])
-        return opened
+        entries: list[tuple[Position, Record]] = []
+        more = True
+        while more:
+            part: Opened
+            part, more = await self._ask(["open", topic, written(history), str(entries[-1][0] if entries else after)])
+            entries += part.entries
+        return part._replace(entries=entries)
 
     async def forget(self, topic: str) -> None:
         self._tell("forget", topic)
@@ -252,10 +260,11 @@ class Workers(Link):
         floor: Position | None = None,
     ) -> list[Added]:
         found: list[Added] = []
-        # Those that a floor stands for are added in one step: else others might come between.
+        # Those that a floor stands for are added in one step: else others might come between. What is too large for
+        # that is added without: the log then does not say how far back it is complete.
+        if floor is not None and sum(one.octets + 1 for one in records) > MAX_MESSAGE // 2:
+            floor = None
         for some in chunks(records, lambda record: record.octets) if floor is None else [records]:
-            if sum(one.octets for one in some) > MAX_MESSAGE // 2:
-                raise ValueError(f"what is added at once has at most {MAX_MESSAGE // 2} octets")
             head = ["add", topic, written(history), str(above), None if floor is None else str(floor)]
             found += await self._ask(head, some)
         return found
