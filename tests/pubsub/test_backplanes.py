@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from websock.pubsub import broker, workers
+from websock.pubsub import broker, wire, workers
 from websock.pubsub.backplane import Added, Backplane, BackplaneDown
 from websock.pubsub.history import History
 from websock.pubsub.positions import ZERO, Position, Record
@@ -313,6 +313,36 @@ def test_a_log_that_is_larger_than_what_may_wait_for_a_client(short_path: str, m
         await a.add(record("a", 17), history=large)
         await until(lambda: b.names() == ["a.17"], "what follows")
         assert a.states == b.states == ["up"]
+
+    run(f"workers:{short_path}/hub.sock", test)
+
+
+@pytest.mark.parametrize(("cut", "first"), [(1, 1), (3, 4)])
+def test_what_is_cut_while_a_log_is_opened(
+    short_path: str, monkeypatch: pytest.MonkeyPatch, cut: int, first: int
+) -> None:
+    monkeypatch.setattr(wire, "CHUNK", 1)  # a record in each part
+    six = History(6, 2**20, 3600.0)
+
+    async def test(connect: Connect) -> None:
+        a, b = await connect(None), await connect(None)
+        added = await a.backplane.add("room", [record("a", n) for n in range(1, 7)], six, ZERO)
+        more = [record("a", 6 + n) for n in range(1, cut + 1)]
+        assert isinstance(b.backplane, workers.Workers)
+        ask = b.backplane._ask
+
+        async def ask_and_cut(head: Any, records: Any = ()) -> Any:
+            answer = await ask(head, records)
+            if more:
+                await a.backplane.add("room", more, six, ZERO)
+                more.clear()
+            return answer
+
+        before = (await b.backplane.open("room", six, ZERO)).floor
+        monkeypatch.setattr(b.backplane, "_ask", ask_and_cut)
+        opened = await b.backplane.open("room", six, ZERO)
+        assert [one.n for _, one in opened.entries] == [*range(first, 7 + cut)]
+        assert opened.floor == ([place.position for place in added][first - 2] if first > 1 else before)
 
     run(f"workers:{short_path}/hub.sock", test)
 

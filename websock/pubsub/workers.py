@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Final
 
 try:
@@ -240,13 +240,17 @@ class Workers(Link):
     # What a hub asks for, see `Backplane`.
 
     async def open(self, topic: str, history: History, after: Position) -> Opened:
-        entries: list[tuple[Position, Record]] = []
-        more = True
+        def ask(behind: Position) -> Awaitable[tuple[Opened, bool]]:
+            return self._ask(["open", topic, written(history), str(behind)])
+
+        opened, more = await ask(after)
         while more:
-            part: Opened
-            part, more = await self._ask(["open", topic, written(history), str(entries[-1][0] if entries else after)])
-            entries += part.entries
-        return part._replace(entries=entries)
+            last = opened.entries[-1][0]
+            part, more = await ask(last)
+            # What was cut from the log meanwhile is no gap if it has come already.
+            whole = part.made == opened.made and part.floor <= last
+            opened = part._replace(entries=opened.entries + part.entries, floor=opened.floor) if whole else part
+        return opened
 
     async def forget(self, topic: str) -> None:
         self._tell("forget", topic)
