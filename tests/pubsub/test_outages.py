@@ -511,7 +511,9 @@ def test_a_key_of_somebody_else_hurts_one_topic_only(start_redis: StartRedis) ->
 
 
 @pytest.mark.parametrize("key", [b"test:0:log:room", b"test:0:uid:4:room:u"])
-def test_a_message_that_somebody_elses_key_has_stopped_is_not_lost(start_redis: StartRedis, key: bytes) -> None:
+def test_a_message_that_somebody_elses_key_has_stopped_is_not_lost(
+    start_redis: StartRedis, key: bytes, logs: Logs
+) -> None:
     server = start_redis()
 
     async def main() -> None:
@@ -521,6 +523,9 @@ def test_a_message_that_somebody_elses_key_has_stopped_is_not_lost(start_redis: 
             server.ask(b"SADD %b theirs" % key)
             receipt = await hub.publish("room", 2, uid="u")
             assert not receipt.spread
+            await until(lambda: logs.loud()[-1:] and "'room' is not spread" in logs.loud()[-1].getMessage(), "the log")
+            await until(lambda: len([one for one in logs.records if "'room' is not" in one.getMessage()]) > 3, "more")
+            assert len([one for one in logs.loud() if "'room' is not" in one.getMessage()]) == 1
             server.ask(b"DEL " + key)
             assert (await asyncio.wait_for(receipt.settled(), PATIENCE)).id is not None
             assert b"room" in server.ask(b"XREVRANGE test:0:log:room + - COUNT 1")

@@ -135,14 +135,15 @@ class Member:
 
     def leave(self) -> None:
         """Unsubscribe from everything, and get no direct messages any more. Again is no error."""
+        self._ended = False
         if not self._left:
             self._left = True
             self._hub._leave(self)
 
     def _end(self) -> None:
         """Leave, since the connection has ended: its handler has forgotten that, or is not done with what came."""
-        self._ended = not self._left
         self.leave()
+        self._ended = True
 
     def _check_publisher(self) -> None:
         if not self._ended:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import logging
 import math
 import time
 from collections.abc import Callable, Coroutine
@@ -33,7 +34,7 @@ AGAIN: Final = (0.1, 5.0)  # seconds after which something is tried again that f
 class _Followed:
     """A topic that is followed, or will be."""
 
-    __slots__ = ("buffer", "busy", "following", "open", "ready", "topic", "waits")
+    __slots__ = ("buffer", "busy", "failures", "following", "open", "ready", "topic", "waits")
 
     def __init__(self, topic: Topic[Any]) -> None:
         self.topic = topic
@@ -43,6 +44,7 @@ class _Followed:
         self.buffer: list[tuple[Position, Record]] | None = None  # what came while the answer to open is on its way
         self.ready = asyncio.Event()
         self.waits = Waits(*AGAIN)
+        self.failures = 0  # in a row
 
 
 class Spread:
@@ -212,7 +214,10 @@ class Spread:
                 await self._add(followed, epoch)
             failed = False
         except BackplaneDown as error:
-            self._logger.debug("topic %.100r: %s", followed.topic.name, error)
+            followed.failures += 1
+            # The first may be the end of the connection, which is told elsewhere; then it is this topic's own trouble.
+            level = logging.WARNING if followed.failures == 2 else logging.DEBUG
+            self._logger.log(level, "topic %.100r is not spread, and tried again: %s", followed.topic.name, error)
         finally:
             followed.busy = False
             if failed and epoch == self._epoch:
@@ -221,6 +226,7 @@ class Spread:
                 self._loop.call_later(followed.waits.take(), self._work, followed)
             else:
                 followed.waits.reset()
+                followed.failures = 0
                 if epoch != self._epoch:
                     followed.following = False
                 self._work(followed)
