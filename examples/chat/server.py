@@ -27,6 +27,7 @@ from rooms import Chat
 
 from websock import Limits, Request, Response, serving
 from websock.asyncio.server import ServerConnection
+from websock.core.forwarding import Networks
 from websock.pubsub import Hub
 
 HERE = Path(__file__).parent
@@ -69,7 +70,7 @@ def announce(sockets: Sequence[socket.socket]) -> None:
     print(f"The chat is at {url} (Ctrl-C stops it)", flush=True)
 
 
-def run(host: str, port: int, workers: int, redis: str, rooms: list[str]) -> None:
+def run(host: str, port: int, workers: int, redis: str, rooms: list[str], trusted_proxy: list[str] | None) -> None:
     """Serve until Ctrl-C or SIGTERM, then close every connection with 1001, "going away"."""
 
     @functools.cache
@@ -91,8 +92,11 @@ def run(host: str, port: int, workers: int, redis: str, rooms: list[str]) -> Non
             grace=3,
             on_ready=announce,
             process_request=answer,
+            trusted_proxies=trusted_proxy,
             max_size=rules.MAX_SIZE,
-            limits=Limits(messages_per_second=60),  # a page that comes back asks for all its rooms at once
+            # A page that comes back asks for all its rooms at once. Nobody may take all descriptors, of which there are
+            # often 1,024: clients are told apart by their address, or the one that a trusted proxy names.
+            limits=Limits(messages_per_second=60, per_client=200),
             ping_interval=10,  # who vanished is noticed within 30 seconds
             close_timeout=2,
         )
@@ -115,6 +119,14 @@ def room(text: str) -> str:
         raise argparse.ArgumentTypeError(str(refusal)) from None
 
 
+def network(text: str) -> str:
+    try:
+        Networks([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A chat in the browser.", allow_abbrev=False)
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, for this machine only")
@@ -124,5 +136,9 @@ if __name__ == "__main__":
     parser.add_argument(
         "--rooms", default=["lobby", "help", "random"], nargs="+", type=room, help="that are there for newcomers"
     )
+    parser.add_argument(
+        "--trusted-proxy", action="append", metavar="NETWORK", type=network,
+        help="believe what it says of clients, in Forwarded or X-Forwarded-For: 10.0.0.0/8; repeatable",
+    )  # fmt: skip
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     run(**vars(parser.parse_args()))

@@ -503,6 +503,32 @@ def test_pages_of_other_sites_are_kept_out(server: ChatServer) -> None:
     assert nicks(Guest(server, "Ada", additional_headers={"Origin": own}).entered) == ["Ada"]
 
 
+def status_of_upgrade(sock: socket.socket, server: ChatServer, client: str) -> bytes:
+    """Ask for a WebSocket as a proxy does that speaks for `client`."""
+    sock.settimeout(PATIENCE)
+    sock.connect(("127.0.0.1", server.port))
+    sock.sendall(
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        f"X-Forwarded-For: {client}\r\n\r\n".encode()
+    )
+    return sock.recv(1000).partition(b"\r\n")[0].split()[1]
+
+
+@pytest.mark.parametrize(("trusted", "other"), [(["--trusted-proxy", "127.0.0.1"], b"101"), ([], b"429")])
+def test_one_client_does_not_take_all_connections(trusted: list[str], other: bytes, tmp_path: Path) -> None:
+    networks = ["--trusted-proxy", "192.0.2.0/24", *trusted]
+    with ChatServer(tmp_path, 0, *networks) as server, contextlib.ExitStack() as stack:
+
+        def upgrade(client: str) -> bytes:
+            return status_of_upgrade(stack.enter_context(socket.socket()), server, client)
+
+        assert {upgrade("198.51.100.7") for _ in range(200)} == {b"101"}
+        assert upgrade("198.51.100.7") == b"429"
+        assert upgrade("198.51.100.8") == other
+        server.kill_quietly()
+
+
 # ---- the process ----
 
 
@@ -529,7 +555,16 @@ def test_an_address_of_another_machine_is_one_clear_line(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "options", [["--prot", "1"], ["--port", "http"], ["--port", "70000"], ["--port", "-1"], ["8765"]]
+    "options",
+    [
+        ["--prot", "1"],
+        ["--port", "http"],
+        ["--port", "70000"],
+        ["--port", "-1"],
+        ["8765"],
+        ["--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "10.0.0.1/8"],
+        ["--workers", "2", "--trusted-proxy", "proxy.example"],
+    ],
 )
 def test_a_mistyped_option_is_explained(options: list[str], tmp_path: Path) -> None:
     status, errors = fail_to_start(*options, cwd=tmp_path)
