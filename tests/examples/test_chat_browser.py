@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ..browser import watched
-from .chats import ChatServer, Guest
+from .chats import ChatServer, Guest, Writer
 
 with contextlib.suppress(ImportError):  # without it, what needs `browser` does not run
     from playwright.sync_api import Browser, Locator, expect
@@ -97,7 +97,8 @@ class Visitor:
 
     def has_no_complaint(self) -> None:
         if self.server.rough or self.server.process.returncode is not None:  # of which the browser tells
-            self.complaints = [text for text in self.complaints if not re.search("CONNECTION_|closed before", text)]
+            lost = re.compile("CONNECTION_|SOCKET_NOT_CONNECTED|closed before")
+            self.complaints = [text for text in self.complaints if not lost.search(text)]
         # Chromium's remark when somebody has clicked into the page before it was ready.
         self.complaints = [text for text in self.complaints if not text.startswith("Autofocus processing was blocked")]
         assert self.complaints == []
@@ -364,6 +365,41 @@ def test_nothing_is_lost_or_doubled(visit: Callable[..., Visitor], tmp_path: Pat
         server.kill_quietly()
 
 
+def test_two_rooms_on_two_workers(visit: Callable[..., Visitor], tmp_path: Path) -> None:
+    with (
+        ChatServer(tmp_path, 0, "--workers", "2") as server,
+        contextlib.closing(Network(server.port)) as network,
+        Writer(server, "left") as left,
+        Writer(server, "right") as right,
+    ):
+        server.rough = True
+        for writer in (left, right):
+            writer.go_on(1)
+        server.room = "left"
+        ada = visit(server, "Ada")
+        server.room = "right"
+        bob = visit(server, "Bob", PHONE, url=network.url)
+        for _ in range(50):
+            if bob.worker != ada.worker:
+                break
+            bob.page.reload()
+        assert ada.worker != bob.worker
+        network.cut()
+        expect(bob.state).not_to_have_text("Connected")
+        right.go_on(2)
+        network.cut(False)
+        bob.hurry()
+        bob.sees("You are back. In the meantime:")
+        os.kill(ada.worker, signal.SIGKILL)
+        expect(ada.log).to_contain_text("You are back")
+        for writer in (left, right):
+            writer.go_on(2)
+        for visitor, writer in ((ada, left), (bob, right)):
+            texts = writer.stop()
+            expect(visitor.said).to_have_text(texts)
+        server.kill_quietly()
+
+
 def test_pages_come_back_when_the_server_does(
     visit: Callable[..., Visitor], own_server: ChatServer, tmp_path: Path
 ) -> None:
@@ -473,6 +509,22 @@ def test_the_page_fits_a_phone(visit: Callable[..., Visitor], server: ChatServer
     ada.go("help")
     expect(ada.rooms).to_be_hidden()
     fits()
+
+
+def test_what_shows_now_and_then_can_be_read_as_well(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    ada, bob = visit(own_server, "Ada", PHONE), visit(own_server, "Bob")
+    bob.say("\n".join("word" for _ in range(60)))
+    expect(ada.log).to_contain_text("word")
+    ada.log.evaluate("log => { log.scrollTop = 0; log.onscroll({target: log}); }")
+    bob.say("more")
+    newer = ada.page.get_by_role("button", name="New messages")
+    expect(newer).to_be_visible()
+    box = newer.bounding_box()
+    assert box is not None and box["height"] < 50  # one line
+    newer.click()
+    expect(newer).to_be_hidden()
+    own_server.kill()
+    expect(bob.page.locator("#people.stale .avatar").first).to_have_css("background-color", "rgb(100, 105, 121)")
 
 
 def test_light_and_dark(visit: Callable[..., Visitor], server: ChatServer) -> None:
