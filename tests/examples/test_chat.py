@@ -107,7 +107,19 @@ def test_where_people_are(server: ChatServer) -> None:
 # ---- names ----
 
 
-@pytest.mark.parametrize("nick", ["Ada Byron", "  Ada Byron ", "ADA BYRON", "Ada  Byron", "\uff21da Byron"])
+@pytest.mark.parametrize(
+    "nick",
+    [
+        "Ada Byron",
+        "  Ada Byron ",
+        "ADA BYRON",
+        "Ada  Byron",
+        "\uff21da Byron",
+        "Ada\ufe0f Byron",
+        "Ada Byron\u3164",
+        "A\u034fda \u2800 Byron",
+    ],
+)
 def test_a_name_is_taken_by_one_person_only(server: ChatServer, nick: str) -> None:
     ada, other = Guest(server, "Ada Byron"), Guest(server)
     error = other.ask(type="hello", nick=nick, key=other.key)
@@ -138,6 +150,8 @@ INVALID_NICKS = [
     "a\x7fb",
     "a\u200bb",
     "a\u202eb",
+    "\u3164",
+    "\u2800\ufe0f",
     "\ud800",
     "YOU",
     "x" * 30_000,
@@ -258,7 +272,8 @@ def test_any_other_message_arrives_as_it_is(server: ChatServer, text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "room", ["", "Lobby", "a b", "x" * 31, "a/b", "a\x00", "\u202ea", "\u0301a", "\uff41", "\ud800"]
+    "room",
+    ["", "Lobby", "a b", "x" * 31, "a/b", "a\x00", "\u202ea", "\u0301a", "\uff41", "\ud800", "a\ufe0f", "\u115f"],
 )
 def test_a_room_that_cannot_be_is_explained(server: ChatServer, room: str) -> None:
     error = Guest(server, "Ada").ask("error", type="enter", room=room, after=None)
