@@ -109,7 +109,7 @@ def port(text: str) -> int:
 
 
 def number(text: str) -> int:
-    return range(1000).index(int(text))
+    return range(1, 1000).index(int(text)) + 1
 
 
 def room(text: str) -> str:

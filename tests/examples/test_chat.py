@@ -577,6 +577,7 @@ def test_an_address_of_another_machine_is_one_clear_line(tmp_path: Path) -> None
         ["--port", "70000"],
         ["--port", "-1"],
         ["8765"],
+        ["--workers", "0"],
         ["--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "10.0.0.1/8"],
         ["--workers", "2", "--trusted-proxy", "proxy.example"],
     ],
