@@ -53,7 +53,11 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
     if path == "/ws":
         return None
     kind, text = FILES.get(path, (PLAIN, "Nothing here. The chat is at /\n"))
-    response = connection.respond(200 if path in FILES else 404, text)
+    if request.method in ("GET", "HEAD"):
+        response = connection.respond(200 if path in FILES else 404, text)
+    else:
+        kind, response = PLAIN, connection.respond(405, "The chat is to be read only.\n")
+        response.headers["Allow"] = "GET, HEAD"
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = kind
     response.headers["Content-Security-Policy"] = POLICY

@@ -497,6 +497,13 @@ def test_the_web_side(server: ChatServer, path: str, status: int, kind: str, con
     }
 
 
+def test_nothing_can_be_done_to_the_web_side(server: ChatServer) -> None:
+    for method in ("OPTIONS", "DELETE", "BREW"):
+        response, body = fetch(server, method, "/")
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+        assert response.headers["Content-Security-Policy"] and "<" not in body
+
+
 def test_the_page_asks_nobody_else_for_anything() -> None:
     for path in (path for path in CHAT.iterdir() if path.suffix in (".html", ".css", ".js")):
         found = re.search(
