@@ -175,6 +175,7 @@ export class Talk {
     }
     if (id !== null) room.cursor = id;
     this.view.people(room);
+    this.view.typing(room);
     this.view.busy(room);
     this.caughtUp(room);
   }

@@ -400,6 +400,20 @@ def test_two_rooms_on_two_workers(visit: Callable[..., Visitor], tmp_path: Path)
         server.kill_quietly()
 
 
+def test_nobody_types_for_ever(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    with contextlib.closing(Network(own_server.port)) as network:
+        own_server.rough = True
+        ada, bob = visit(own_server, "Ada", url=network.url), Guest(own_server, "Bob")
+        bob.send(type="typing", room="lobby")
+        typing = ada.page.get_by_text("Bob is typing…")
+        expect(typing).to_be_visible()
+        network.cut()
+        network.cut(False)
+        ada.hurry()
+        expect(ada.log).to_contain_text("You are back")
+        expect(typing).to_be_hidden()
+
+
 def test_pages_come_back_when_the_server_does(
     visit: Callable[..., Visitor], own_server: ChatServer, tmp_path: Path
 ) -> None:
