@@ -311,6 +311,7 @@ export class Talk {
   }
 
   sendNext(room) {
+    if (this.rooms.get(room.name) !== room) return;  // we have left it meanwhile
     if (!this.joined || !room.ready || room.paused || room.outbox.some((entry) => entry.fate === "sending")) return;
     const entry = room.outbox.find((entry) => entry.fate === "waiting");
     if (!entry) return;

@@ -414,6 +414,23 @@ def test_nobody_types_for_ever(visit: Callable[..., Visitor], own_server: ChatSe
         expect(typing).to_be_hidden()
 
 
+def test_what_waits_is_not_said_by_who_comes_next(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    ada, bob = visit(own_server, key="Ada"), Guest(own_server, "Bob")
+    ada.page.clock.install()
+    ada.join("Ada")
+    expect(ada.log).to_contain_text("You have entered.")
+    for number in range(9):
+        ada.say(f"number {number}")
+    expect(ada.page.get_by_text("Not so fast: please wait a moment.")).to_be_visible()
+    ada.press("Sign out")
+    ada.join("Eve")
+    expect(ada.log).to_contain_text("You have entered.")
+    ada.page.clock.fast_forward(5_000)
+    ada.say("I am Eve.")
+    heard = [bob.receive("said")["text"] for _ in range(9)]
+    assert heard == [*(f"number {number}" for number in range(8)), "I am Eve."]
+
+
 def test_pages_come_back_when_the_server_does(
     visit: Callable[..., Visitor], own_server: ChatServer, tmp_path: Path
 ) -> None:
