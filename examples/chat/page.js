@@ -21,9 +21,10 @@ kept("localStorage", "chat-key", key);
 const view = new View();
 const talk = view.talk = new Talk(view, key);
 
-/** A room's name is its address, written in one way only: the server says what is wrong with it. */
+/** A room's name is its address, written in one way only: the server says what is wrong with it, if it has not to read
+    megabytes for that. */
 function nameOf(text) {
-  return text.normalize("NFKC").trim().replace(/^#\s*/, "").toLowerCase().replace(/\s+/g, "-");
+  return text.slice(0, 99).normalize("NFKC").trim().replace(/^#\s*/, "").toLowerCase().replace(/\s+/g, "-");
 }
 
 function addressed() {
