@@ -69,7 +69,7 @@ export class View {
 
   countdown() {
     const {retryAt} = this.talk.link;
-    const left = retryAt - Date.now();
+    const left = retryAt - performance.now();
     $("countdown").textContent = retryAt ? `in ${Math.max(0, Math.ceil(left / 1000))} s` : "";
     if (retryAt) this.after("countdown", left % 1000 + 10, () => this.countdown());
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import itertools
 import os
 import re
@@ -436,6 +437,26 @@ def test_an_address_that_is_too_long_is_explained(visit: Callable[..., Visitor],
     ada = visit(own_server, "Ada")
     expect(ada.page.get_by_role("heading", name="# lobby")).to_be_visible()
     expect(ada.page.get_by_role("alert").first).to_contain_text("The name of a room has 1 to 30 small letters")
+
+
+def test_a_clock_that_is_set_back_changes_nothing(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    ada, bob = visit(own_server, key="Ada"), Guest(own_server, "Bob")
+    clock = ada.page.clock
+    clock.install()
+    ada.join("Ada")
+    expect(ada.log).to_contain_text("You have entered.")
+    hour = datetime.timedelta(hours=1)
+    for text in ("x", "y"):
+        ada.text.press_sequentially(text)
+        assert bob.receive("typing")["nick"] == "Ada"
+        clock.fast_forward(4_000)
+        clock.set_system_time(datetime.datetime.now(datetime.UTC) - hour)
+    own_server.kill()
+    countdown = ada.page.locator("#countdown")
+    expect(countdown).to_have_text(re.compile(r"^in \d+ s$"))
+    clock.set_system_time(datetime.datetime.now(datetime.UTC) - 2 * hour)
+    ada.page.evaluate("new Promise(done => setTimeout(done, 1100))")  # it counts down meanwhile
+    expect(countdown).to_have_text(re.compile(r"^(in \d\d? s)?$"))
 
 
 def test_pages_come_back_when_the_server_does(
