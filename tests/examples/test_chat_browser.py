@@ -277,6 +277,19 @@ def test_the_keyboard_is_enough(visit: Callable[..., Visitor], server: ChatServe
     ada.sees("four")
 
 
+def test_the_list_of_rooms_keeps_the_focus_on_its_room(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    ada, bob = visit(own_server, "Ada"), Guest(own_server, "Bob", "alpha", "beta")
+    beta = ada.room("beta")
+    beta.focus()
+    beta.evaluate("link => { window.focused = link; }")
+    for _ in range(2):
+        bob.receive("rooms")
+    assert ada.page.evaluate("document.activeElement === window.focused")  # else it is read out with every report
+    Guest(own_server, "Cy", "beta")
+    expect(beta).to_have_text(re.compile("2 here"))
+    expect(beta).to_be_focused()  # although it stands elsewhere now
+
+
 def test_what_people_write_is_text(visit: Callable[..., Visitor], server: ChatServer) -> None:
     name, text = "<b>Eve</b>", "<img src=x onerror=alert(1)><script>document.title = 'owned'</script>&amp;"
     ada, eve = visit(server, "Ada"), visit(server, name)
