@@ -168,7 +168,11 @@ document.onvisibilitychange = () => {
 window.onbeforeunload = (event) => { if (talk.unconfirmed) event.preventDefault(); };
 
 $("nick").value = kept("localStorage", "chat-nick") ?? "";
-if (addressed()) $("entry-room").textContent = `Everybody in # ${addressed()} will see your name and what you write.`;
+if (addressed()) {
+  const name = document.createElement("bdi");  // so that it turns around nothing but itself
+  name.textContent = `# ${addressed()}`;
+  $("entry-room").replaceChildren("Everybody in ", name, " will see your name and what you write.");
+}
 if (kept("sessionStorage", "chat-inside") && $("nick").value) {
   talk.join($("nick").value);
 } else {

@@ -448,6 +448,7 @@ def test_what_waits_is_not_said_by_who_comes_next(visit: Callable[..., Visitor],
 def test_an_address_that_is_too_long_is_explained(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
     own_server.room = "a" * 40_000
     ada = visit(own_server, "Ada")
+    expect(ada.page.locator("#entry-room bdi")).to_have_text(f"# {'a' * 99}")
     expect(ada.page.get_by_role("heading", name="# lobby")).to_be_visible()
     expect(ada.page.get_by_role("alert").first).to_contain_text("The name of a room has 1 to 30 small letters")
 
