@@ -10,7 +10,7 @@ export class Link {
     this.address = location.origin.replace(/^http/, "ws") + path;
     this.socket = null;     // the WebSocket that opens or is open
     this.attempts = 0;      // to connect again, since there was a sign of life
-    this.retryAt = 0;       // when the next attempt is made, if it is not being made
+    this.retryAt = 0;       // when the next attempt is made, by performance.now(); 0: it is being made, or none is
     this.reason = "";       // why the last one ended
     this.timers = {};
   }
@@ -95,7 +95,7 @@ export class Link {
     this.attempts += 1;
     this.reason = reason;
     const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** (this.attempts - 1)) * (0.75 + Math.random() / 2);
-    this.retryAt = Date.now() + delay;
+    this.retryAt = performance.now() + delay;
     this.after("retry", delay, () => this.connect());
     this.onchange();
   }

@@ -21,9 +21,10 @@ kept("localStorage", "chat-key", key);
 const view = new View();
 const talk = view.talk = new Talk(view, key);
 
-/** A room's name is its address, written in one way only: the server says what is wrong with it. */
+/** A room's name is its address, written in one way only: the server says what is wrong with it, if it has not to read
+    megabytes for that. */
 function nameOf(text) {
-  return text.normalize("NFKC").trim().replace(/^#\s*/, "").toLowerCase().replace(/\s+/g, "-");
+  return text.slice(0, 99).normalize("NFKC").trim().replace(/^#\s*/, "").toLowerCase().replace(/\s+/g, "-");
 }
 
 function addressed() {
@@ -167,7 +168,11 @@ document.onvisibilitychange = () => {
 window.onbeforeunload = (event) => { if (talk.unconfirmed) event.preventDefault(); };
 
 $("nick").value = kept("localStorage", "chat-nick") ?? "";
-if (addressed()) $("entry-room").textContent = `Everybody in # ${addressed()} will see your name and what you write.`;
+if (addressed()) {
+  const name = document.createElement("bdi");  // so that it turns around nothing but itself
+  name.textContent = `# ${addressed()}`;
+  $("entry-room").replaceChildren("Everybody in ", name, " will see your name and what you write.");
+}
 if (kept("sessionStorage", "chat-inside") && $("nick").value) {
   talk.join($("nick").value);
 } else {

@@ -20,6 +20,10 @@ HISTORY: Final = 50  # messages that a newcomer to a room is shown
 # Texts that turn around what stands beside them. Others that steer direction are needed for mixed languages.
 OVERRIDES: Final = "\u202d\u202e"
 
+# What nobody sees although Python takes it for printable: Unicode's Default_Ignorable_Code_Point as far as NFKC leaves
+# it, and Braille without a dot.
+INVISIBLE: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+
 
 class Refusal(Exception):
     """Not done. ``str()`` of it is for the person."""
@@ -43,7 +47,7 @@ def unexpected() -> Refusal:
 def check_nick(nick: str) -> str:
     """A name as it is shown."""
     nick = unicodedata.normalize("NFC", nick.strip()) if len(nick) <= MAX_SIZE else nick
-    if not 1 <= len(nick) <= MAX_NICK or not nick.isprintable():
+    if not 1 <= len(nick) <= MAX_NICK or not nick.isprintable() or not alike(nick):
         raise Refusal("nick-invalid", f"A name has 1 to {MAX_NICK} characters, all of them visible.")
     if alike(nick) == "you":
         raise Refusal("nick-invalid", "Everybody is “You” to themselves. Please choose another name.")
@@ -52,14 +56,13 @@ def check_nick(nick: str) -> str:
 
 def alike(nick: str) -> str:
     """Give names that look the same, as "Ada" and " ADA" do, the same key."""
-    return " ".join(unicodedata.normalize("NFKC", nick).casefold().split())
+    return " ".join(INVISIBLE.sub("", unicodedata.normalize("NFKC", nick)).casefold().split())
 
 
 def check_room(room: str) -> str:
     """A room's name, which is also its address in the page's URL: written in one way only."""
-    fits = 1 <= len(room) <= MAX_ROOM and all(
-        unicodedata.category(character)[0] in "LMN" or character in "-_" for character in room
-    )
+    fits = 1 <= len(room) <= MAX_ROOM and not INVISIBLE.search(room)
+    fits = fits and all(unicodedata.category(character)[0] in "LMN" or character in "-_" for character in room)
     if not fits or unicodedata.category(room[0])[0] == "M" or unicodedata.normalize("NFKC", room).lower() != room:
         raise Refusal(
             "room-invalid", f"The name of a room has 1 to {MAX_ROOM} small letters, digits, hyphens and underscores."

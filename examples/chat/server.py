@@ -27,6 +27,7 @@ from rooms import Chat
 
 from websock import Limits, Request, Response, serving
 from websock.asyncio.server import ServerConnection
+from websock.core.forwarding import Networks
 from websock.pubsub import Hub
 
 HERE = Path(__file__).parent
@@ -52,7 +53,11 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
     if path == "/ws":
         return None
     kind, text = FILES.get(path, (PLAIN, "Nothing here. The chat is at /\n"))
-    response = connection.respond(200 if path in FILES else 404, text)
+    if request.method in ("GET", "HEAD"):
+        response = connection.respond(200 if path in FILES else 404, text)
+    else:
+        kind, response = PLAIN, connection.respond(405, "The chat is to be read only.\n")
+        response.headers["Allow"] = "GET, HEAD"
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = kind
     response.headers["Content-Security-Policy"] = POLICY
@@ -69,7 +74,7 @@ def announce(sockets: Sequence[socket.socket]) -> None:
     print(f"The chat is at {url} (Ctrl-C stops it)", flush=True)
 
 
-def run(host: str, port: int, workers: int, redis: str, rooms: list[str]) -> None:
+def run(host: str, port: int, workers: int, redis: str, rooms: list[str], trusted_proxy: list[str] | None) -> None:
     """Serve until Ctrl-C or SIGTERM, then close every connection with 1001, "going away"."""
 
     @functools.cache
@@ -91,8 +96,11 @@ def run(host: str, port: int, workers: int, redis: str, rooms: list[str]) -> Non
             grace=3,
             on_ready=announce,
             process_request=answer,
+            trusted_proxies=trusted_proxy,
             max_size=rules.MAX_SIZE,
-            limits=Limits(messages_per_second=60),  # a page that comes back asks for all its rooms at once
+            # A page that comes back asks for all its rooms at once. Nobody may take all descriptors, of which there are
+            # often 1,024: clients are told apart by their address, or the one that a trusted proxy names.
+            limits=Limits(messages_per_second=60, per_client=200),
             ping_interval=10,  # who vanished is noticed within 30 seconds
             close_timeout=2,
         )
@@ -105,7 +113,7 @@ def port(text: str) -> int:
 
 
 def number(text: str) -> int:
-    return range(1000).index(int(text))
+    return range(1, 1000).index(int(text)) + 1
 
 
 def room(text: str) -> str:
@@ -113,6 +121,14 @@ def room(text: str) -> str:
         return rules.check_room(text)
     except rules.Refusal as refusal:
         raise argparse.ArgumentTypeError(str(refusal)) from None
+
+
+def network(text: str) -> str:
+    try:
+        Networks([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 if __name__ == "__main__":
@@ -124,5 +140,9 @@ if __name__ == "__main__":
     parser.add_argument(
         "--rooms", default=["lobby", "help", "random"], nargs="+", type=room, help="that are there for newcomers"
     )
+    parser.add_argument(
+        "--trusted-proxy", action="append", metavar="NETWORK", type=network,
+        help="believe what it says of clients, in Forwarded or X-Forwarded-For: 10.0.0.0/8; repeatable",
+    )  # fmt: skip
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     run(**vars(parser.parse_args()))

@@ -31,7 +31,7 @@ export class Room {
     this.unread = 0;
     this.fresh = true;          // until all is there for the first time
     this.draft = "";
-    this.typed = 0;             // when we have last told that we type
+    this.typed = -Infinity;     // when we have last told that we type
     this.paused = 0;            // a timer: the server has asked us to wait
   }
 
@@ -175,6 +175,7 @@ export class Talk {
     }
     if (id !== null) room.cursor = id;
     this.view.people(room);
+    this.view.typing(room);
     this.view.busy(room);
     this.caughtUp(room);
   }
@@ -258,7 +259,7 @@ export class Talk {
   }
 
   report({server, rooms}) {
-    this.reports.set(server, {at: Date.now(), rooms});
+    this.reports.set(server, {at: performance.now(), rooms});
     this.view.rooms();
   }
 
@@ -266,7 +267,7 @@ export class Talk {
   get counts() {
     const counts = new Map();
     for (const {at, rooms} of this.reports.values()) {
-      if (Date.now() - at > REPORT_LASTS) continue;
+      if (performance.now() - at > REPORT_LASTS) continue;
       for (const [name, people] of rooms) counts.set(name, (counts.get(name) ?? 0) + people);
     }
     for (const room of this.rooms.values()) if (room.entered) counts.set(room.name, room.nicks.length);
@@ -305,11 +306,12 @@ export class Talk {
     room.outbox.push(entry);
     this.view.unsent(room);
     this.setFate(room, entry, "waiting");
-    room.typed = 0;
+    room.typed = -Infinity;
     this.sendNext(room);
   }
 
   sendNext(room) {
+    if (this.rooms.get(room.name) !== room) return;  // we have left it meanwhile
     if (!this.joined || !room.ready || room.paused || room.outbox.some((entry) => entry.fate === "sending")) return;
     const entry = room.outbox.find((entry) => entry.fate === "waiting");
     if (!entry) return;
@@ -335,8 +337,8 @@ export class Talk {
   }
 
   type(room) {
-    if (!this.joined || !room.entered || Date.now() - room.typed < TYPING_EVERY) return;
-    room.typed = Date.now();
+    if (!this.joined || !room.entered || performance.now() - room.typed < TYPING_EVERY) return;
+    room.typed = performance.now();
     this.link.send({type: "typing", room: room.name}, false);
   }
 

@@ -69,7 +69,7 @@ export class View {
 
   countdown() {
     const {retryAt} = this.talk.link;
-    const left = retryAt - Date.now();
+    const left = retryAt - performance.now();
     $("countdown").textContent = retryAt ? `in ${Math.max(0, Math.ceil(left / 1000))} s` : "";
     if (retryAt) this.after("countdown", left % 1000 + 10, () => this.countdown());
   }
@@ -146,9 +146,12 @@ export class View {
       return item;
     };
     const fill = (id, names) => {
-      const list = $(id), at = [...list.querySelectorAll("a")].indexOf(document.activeElement);
-      list.replaceChildren(...names.map(item));
-      if (at >= 0) list.querySelectorAll("a")[Math.min(at, names.length - 1)]?.focus();
+      const list = $(id), before = [...list.children], items = names.map(item);
+      if (items.length === before.length && items.every((one, at) => one.isEqualNode(before[at]))) return;
+      const at = before.findIndex((one) => one.contains(document.activeElement));
+      const same = at >= 0 ? names.indexOf(before[at].querySelector("bdi").textContent) : -1;
+      list.replaceChildren(...items);
+      if (at >= 0) items[same >= 0 ? same : Math.min(at, items.length - 1)]?.querySelector("a").focus();
     };
     fill("yours", [...rooms.keys()]);
     fill("others", [...others].filter((name) => !rooms.has(name)).slice(0, MOST_SHOWN));
@@ -267,7 +270,7 @@ export class View {
       const fate = item.appendChild(make("p", "fate"));
       fate.append(make("span", "", entry.note));
       if (entry.fate === "failed") {
-        fate.append(button("Send again", () => this.talk.sendAgain(room, entry)),
+        fate.append(button("Send again", () => { this.talk.sendAgain(room, entry); $("text").focus(); }),
           button("Remove", () => { this.talk.forget(room, entry); $("text").focus(); }));
       }
       return item;

@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ import websock
 from websock.exceptions import ConnectionClosed
 from websock.sync.client import connect
 
-__all__ = ["CHAT", "PATIENCE", "ChatServer", "Guest", "fail_to_start", "nicks"]
+__all__ = ["CHAT", "PATIENCE", "ChatServer", "Guest", "Writer", "fail_to_start", "nicks"]
 
 CHAT = Path(__file__).parents[2] / "examples" / "chat"
 PATIENCE = 20  # seconds for what takes milliseconds, on a busy machine
@@ -173,6 +174,60 @@ class Guest:
                 self.receive()
         assert self.websocket.close_code is not None
         return self.websocket.close_code
+
+
+class Writer:
+    """A guest who writes one number after the other into a room, as fast as the server lets them, until `stop`. Where
+    the connection is lost, or its worker, they come back and say again what was not confirmed."""
+
+    def __init__(self, server: ChatServer, room: str) -> None:
+        self.server = server
+        self.room = room
+        self.confirmed = 0
+        self._stop = threading.Event()
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> list[str]:
+        """Write no more; all that was written, in order."""
+        self._stop.set()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        return [self.text(number) for number in range(self.confirmed)]
+
+    def text(self, number: int) -> str:
+        return f"{self.room} {number}"
+
+    def go_on(self, count: int) -> None:
+        """Wait until so many more are confirmed."""
+        most = self.confirmed + count
+        with self._news:
+            assert self._news.wait_for(lambda: self.confirmed >= most, PATIENCE)
+
+    def _run(self) -> None:
+        guest: Guest | None = None
+        while not self._stop.is_set():
+            try:
+                guest = guest or Guest(self.server, f"Writer {self.room}", self.room, key=f"key-of-writer-{self.room}")
+                number = self.confirmed
+                answer = guest.say(self.text(number), self.room, f"{self.room}-{number:08}")
+            except (ConnectionClosed, OSError):
+                guest = None
+                self._stop.wait(0.05)
+                continue
+            guest.inbox.clear()
+            if answer["type"] == "sent":
+                with self._news:
+                    self.confirmed += 1
+                    self._news.notify_all()
+            self._stop.wait(answer.get("wait", 0.05))
 
 
 def nicks(entered: dict[str, Any]) -> list[str]:

@@ -107,7 +107,19 @@ def test_where_people_are(server: ChatServer) -> None:
 # ---- names ----
 
 
-@pytest.mark.parametrize("nick", ["Ada Byron", "  Ada Byron ", "ADA BYRON", "Ada  Byron", "\uff21da Byron"])
+@pytest.mark.parametrize(
+    "nick",
+    [
+        "Ada Byron",
+        "  Ada Byron ",
+        "ADA BYRON",
+        "Ada  Byron",
+        "\uff21da Byron",
+        "Ada\ufe0f Byron",
+        "Ada Byron\u3164",
+        "A\u034fda \u2800 Byron",
+    ],
+)
 def test_a_name_is_taken_by_one_person_only(server: ChatServer, nick: str) -> None:
     ada, other = Guest(server, "Ada Byron"), Guest(server)
     error = other.ask(type="hello", nick=nick, key=other.key)
@@ -138,6 +150,8 @@ INVALID_NICKS = [
     "a\x7fb",
     "a\u200bb",
     "a\u202eb",
+    "\u3164",
+    "\u2800\ufe0f",
     "\ud800",
     "YOU",
     "x" * 30_000,
@@ -258,7 +272,8 @@ def test_any_other_message_arrives_as_it_is(server: ChatServer, text: str) -> No
 
 
 @pytest.mark.parametrize(
-    "room", ["", "Lobby", "a b", "x" * 31, "a/b", "a\x00", "\u202ea", "\u0301a", "\uff41", "\ud800"]
+    "room",
+    ["", "Lobby", "a b", "x" * 31, "a/b", "a\x00", "\u202ea", "\u0301a", "\uff41", "\ud800", "a\ufe0f", "\u115f"],
 )
 def test_a_room_that_cannot_be_is_explained(server: ChatServer, room: str) -> None:
     error = Guest(server, "Ada").ask("error", type="enter", room=room, after=None)
@@ -482,6 +497,13 @@ def test_the_web_side(server: ChatServer, path: str, status: int, kind: str, con
     }
 
 
+def test_nothing_can_be_done_to_the_web_side(server: ChatServer) -> None:
+    for method in ("OPTIONS", "DELETE", "BREW"):
+        response, body = fetch(server, method, "/")
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+        assert response.headers["Content-Security-Policy"] and "<" not in body
+
+
 def test_the_page_asks_nobody_else_for_anything() -> None:
     for path in (path for path in CHAT.iterdir() if path.suffix in (".html", ".css", ".js")):
         found = re.search(
@@ -501,6 +523,32 @@ def test_pages_of_other_sites_are_kept_out(server: ChatServer) -> None:
     assert caught.value.response.status_code == 403
     own = f"http://127.0.0.1:{server.port}"
     assert nicks(Guest(server, "Ada", additional_headers={"Origin": own}).entered) == ["Ada"]
+
+
+def status_of_upgrade(sock: socket.socket, server: ChatServer, client: str) -> bytes:
+    """Ask for a WebSocket as a proxy does that speaks for `client`."""
+    sock.settimeout(PATIENCE)
+    sock.connect(("127.0.0.1", server.port))
+    sock.sendall(
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        f"X-Forwarded-For: {client}\r\n\r\n".encode()
+    )
+    return sock.recv(1000).partition(b"\r\n")[0].split()[1]
+
+
+@pytest.mark.parametrize(("trusted", "other"), [(["--trusted-proxy", "127.0.0.1"], b"101"), ([], b"429")])
+def test_one_client_does_not_take_all_connections(trusted: list[str], other: bytes, tmp_path: Path) -> None:
+    networks = ["--trusted-proxy", "192.0.2.0/24", *trusted]
+    with ChatServer(tmp_path, 0, *networks) as server, contextlib.ExitStack() as stack:
+
+        def upgrade(client: str) -> bytes:
+            return status_of_upgrade(stack.enter_context(socket.socket()), server, client)
+
+        assert {upgrade("198.51.100.7") for _ in range(200)} == {b"101"}
+        assert upgrade("198.51.100.7") == b"429"
+        assert upgrade("198.51.100.8") == other
+        server.kill_quietly()
 
 
 # ---- the process ----
@@ -529,7 +577,17 @@ def test_an_address_of_another_machine_is_one_clear_line(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "options", [["--prot", "1"], ["--port", "http"], ["--port", "70000"], ["--port", "-1"], ["8765"]]
+    "options",
+    [
+        ["--prot", "1"],
+        ["--port", "http"],
+        ["--port", "70000"],
+        ["--port", "-1"],
+        ["8765"],
+        ["--workers", "0"],
+        ["--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "10.0.0.1/8"],
+        ["--workers", "2", "--trusted-proxy", "proxy.example"],
+    ],
 )
 def test_a_mistyped_option_is_explained(options: list[str], tmp_path: Path) -> None:
     status, errors = fail_to_start(*options, cwd=tmp_path)

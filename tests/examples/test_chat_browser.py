@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import itertools
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ..browser import watched
-from .chats import ChatServer, Guest
+from .chats import ChatServer, Guest, Writer
 
 with contextlib.suppress(ImportError):  # without it, what needs `browser` does not run
     from playwright.sync_api import Browser, Locator, expect
@@ -97,7 +98,8 @@ class Visitor:
 
     def has_no_complaint(self) -> None:
         if self.server.rough or self.server.process.returncode is not None:  # of which the browser tells
-            self.complaints = [text for text in self.complaints if not re.search("CONNECTION_|closed before", text)]
+            lost = re.compile("CONNECTION_|SOCKET_NOT_CONNECTED|closed before")
+            self.complaints = [text for text in self.complaints if not lost.search(text)]
         # Chromium's remark when somebody has clicked into the page before it was ready.
         self.complaints = [text for text in self.complaints if not text.startswith("Autofocus processing was blocked")]
         assert self.complaints == []
@@ -275,6 +277,19 @@ def test_the_keyboard_is_enough(visit: Callable[..., Visitor], server: ChatServe
     ada.sees("four")
 
 
+def test_the_list_of_rooms_keeps_the_focus_on_its_room(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    ada, bob = visit(own_server, "Ada"), Guest(own_server, "Bob", "alpha", "beta")
+    beta = ada.room("beta")
+    beta.focus()
+    beta.evaluate("link => { window.focused = link; }")
+    for _ in range(2):
+        bob.receive("rooms")
+    assert ada.page.evaluate("document.activeElement === window.focused")  # else it is read out with every report
+    Guest(own_server, "Cy", "beta")
+    expect(beta).to_have_text(re.compile("2 here"))
+    expect(beta).to_be_focused()  # although it stands elsewhere now
+
+
 def test_what_people_write_is_text(visit: Callable[..., Visitor], server: ChatServer) -> None:
     name, text = "<b>Eve</b>", "<img src=x onerror=alert(1)><script>document.title = 'owned'</script>&amp;"
     ada, eve = visit(server, "Ada"), visit(server, name)
@@ -356,12 +371,106 @@ def test_nothing_is_lost_or_doubled(visit: Callable[..., Visitor], tmp_path: Pat
             expect(visitor.unsent).to_have_count(0)
         bob.say("the last")
         for visitor in (ada, bob):
-            visitor.sees("the last")
+            expect(visitor.said.last).to_have_text("the last")  # not what waits to be sent
         assert ada.uids == bob.uids and len({*ada.uids}) == len(ada.uids) == 9
         texts = ada.said.all_text_contents()
         assert texts == bob.said.all_text_contents()
         assert texts[:6] == ["one", "two", "three", "four", "five", "said into nothing"] and texts[8] == "the last"
         server.kill_quietly()
+
+
+def test_two_rooms_on_two_workers(visit: Callable[..., Visitor], tmp_path: Path) -> None:
+    with (
+        ChatServer(tmp_path, 0, "--workers", "2") as server,
+        contextlib.closing(Network(server.port)) as network,
+        Writer(server, "left") as left,
+        Writer(server, "right") as right,
+    ):
+        server.rough = True
+        for writer in (left, right):
+            writer.go_on(1)
+        server.room = "left"
+        ada = visit(server, "Ada")
+        server.room = "right"
+        bob = visit(server, "Bob", PHONE, url=network.url)
+        for _ in range(50):
+            if bob.worker != ada.worker:
+                break
+            bob.page.reload()
+        assert ada.worker != bob.worker
+        network.cut()
+        expect(bob.state).not_to_have_text("Connected")
+        right.go_on(2)
+        network.cut(False)
+        bob.hurry()
+        bob.sees("You are back. In the meantime:")
+        os.kill(ada.worker, signal.SIGKILL)
+        expect(ada.log).to_contain_text("You are back")
+        for writer in (left, right):
+            writer.go_on(2)
+        for visitor, writer in ((ada, left), (bob, right)):
+            texts = writer.stop()
+            expect(visitor.said).to_have_text(texts)
+        server.kill_quietly()
+
+
+def test_nobody_types_for_ever(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    with contextlib.closing(Network(own_server.port)) as network:
+        own_server.rough = True
+        ada, bob = visit(own_server, "Ada", url=network.url), Guest(own_server, "Bob")
+        bob.send(type="typing", room="lobby")
+        typing = ada.page.get_by_text("Bob is typing…")
+        expect(typing).to_be_visible()
+        network.cut()
+        network.cut(False)
+        ada.hurry()
+        expect(ada.log).to_contain_text("You are back")
+        expect(typing).to_be_hidden()
+
+
+def test_what_waits_is_not_said_by_who_comes_next(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    ada, bob = visit(own_server, key="Ada"), Guest(own_server, "Bob")
+    ada.page.clock.install()
+    ada.join("Ada")
+    expect(ada.log).to_contain_text("You have entered.")
+    for number in range(9):
+        ada.say(f"number {number}")
+    expect(ada.page.get_by_text("Not so fast: please wait a moment.")).to_be_visible()
+    ada.press("Sign out")
+    ada.join("Eve")
+    expect(ada.log).to_contain_text("You have entered.")
+    ada.page.clock.fast_forward(5_000)
+    ada.say("I am Eve.")
+    heard = [bob.receive("said")["text"] for _ in range(9)]
+    assert heard == [*(f"number {number}" for number in range(8)), "I am Eve."]
+
+
+def test_an_address_that_is_too_long_is_explained(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    own_server.room = "a" * 40_000
+    ada = visit(own_server, "Ada")
+    expect(ada.page.locator("#entry-room bdi")).to_have_text(f"# {'a' * 99}")
+    expect(ada.page.get_by_role("heading", name="# lobby")).to_be_visible()
+    expect(ada.page.get_by_role("alert").first).to_contain_text("The name of a room has 1 to 30 small letters")
+
+
+def test_a_clock_that_is_set_back_changes_nothing(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    ada, bob = visit(own_server, key="Ada"), Guest(own_server, "Bob")
+    clock = ada.page.clock
+    clock.install()
+    ada.join("Ada")
+    expect(ada.log).to_contain_text("You have entered.")
+    hour = datetime.timedelta(hours=1)
+    for text in ("x", "y"):
+        ada.text.press_sequentially(text)
+        assert bob.receive("typing")["nick"] == "Ada"
+        clock.fast_forward(4_000)
+        clock.set_system_time(datetime.datetime.now(datetime.UTC) - hour)
+    own_server.kill()
+    countdown = ada.page.locator("#countdown")
+    expect(countdown).to_have_text(re.compile(r"^in \d+ s$"))
+    clock.set_system_time(datetime.datetime.now(datetime.UTC) - 2 * hour)
+    ada.page.evaluate("new Promise(done => setTimeout(done, 1100))")  # it counts down meanwhile
+    expect(countdown).to_have_text(re.compile(r"^(in \d\d? s)?$"))
 
 
 def test_pages_come_back_when_the_server_does(
@@ -473,6 +582,22 @@ def test_the_page_fits_a_phone(visit: Callable[..., Visitor], server: ChatServer
     ada.go("help")
     expect(ada.rooms).to_be_hidden()
     fits()
+
+
+def test_what_shows_now_and_then_can_be_read_as_well(visit: Callable[..., Visitor], own_server: ChatServer) -> None:
+    ada, bob = visit(own_server, "Ada", PHONE), visit(own_server, "Bob")
+    bob.say("\n".join("word" for _ in range(60)))
+    expect(ada.log).to_contain_text("word")
+    ada.log.evaluate("log => { log.scrollTop = 0; log.onscroll({target: log}); }")
+    bob.say("more")
+    newer = ada.page.get_by_role("button", name="New messages")
+    expect(newer).to_be_visible()
+    box = newer.bounding_box()
+    assert box is not None and box["height"] < 50  # one line
+    newer.click()
+    expect(newer).to_be_hidden()
+    own_server.kill()
+    expect(bob.page.locator("#people.stale .avatar").first).to_have_css("background-color", "rgb(100, 105, 121)")
 
 
 def test_light_and_dark(visit: Callable[..., Visitor], server: ChatServer) -> None:

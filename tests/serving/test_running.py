@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import queue
 import subprocess
 import sys
@@ -128,6 +129,20 @@ def test_in_a_thread_of_a_program(handler: Any, model: Callable[[], Any]) -> Non
     finally:
         serving.stop()
         thread.join()
+
+
+@pytest.mark.parametrize(("handler", "model"), MODELS)
+def test_two_orders_to_stop_at_once(handler: Any, model: Callable[[], Any], caplog: pytest.LogCaptureFixture) -> None:
+    def ready(sockets: Any) -> None:
+        serving.stop()
+        serving.stop()
+
+    serving = Serving(handler, "127.0.0.1", 0, model=model(), on_ready=ready)
+    thread = threading.Thread(target=serving.run)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert [record for record in caplog.records if record.levelname != "INFO"] == []
 
 
 def test_on_message_alone() -> None:

@@ -88,6 +88,7 @@ async def _obey(plan: Plan, server: Server, closed: asyncio.Task[Any], orders: O
             patience = QUICK if order.do is Do.QUIT or deadline is not None else plan.grace
             deadline = min(deadline or sys.float_info.max, loop.time() + patience)
             goodbye(server, order, patience)
+            await asyncio.sleep(0)  # it has begun, as the next order has to see
         if deadline is not None and loop.time() >= deadline and not closed.done():
             # Their tasks are cancelled when the loop ends.
             if left := len(server.connections):
