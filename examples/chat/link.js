@@ -94,7 +94,7 @@ export class Link {
   retry(reason) {
     this.attempts += 1;
     this.reason = reason;
-    const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** (this.attempts - 1)) * (0.75 + Math.random() / 2);
+    const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** (this.attempts - 1)) * (0.5 + Math.random());
     this.retryAt = performance.now() + delay;
     this.after("retry", delay, () => this.connect());
     this.onchange();

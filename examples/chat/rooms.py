@@ -69,7 +69,7 @@ class Chat:
         )
         self.names = Names()
         self.guests: set[Guest] = set()
-        self.reports: dict[str, str] = {}  # of other servers, and our own
+        self.reports: dict[str, str] = {}  # of other servers, and our own, for those who come
         self._reported = 0.0
         self._spread = True
         self._task: asyncio.Task[None] | None = None
@@ -82,9 +82,8 @@ class Chat:
     def tell(self, event: Event) -> str | None:
         """What the pages are told of an event of the hub; None: nothing."""
         topic = event.topic or ""
-        if topic == ROOMS and event.kind == "message":
-            report = self.reports[event.data["server"]] = json.dumps({"type": "rooms", **event.data})
-            return report
+        if topic == ROOMS:
+            return reported(event) if event.kind == "message" else None
         kind, slash, room = topic.partition("/")
         told: Message = {"room": room}
         if kind + slash == TYPING and event.kind == "message":
@@ -135,7 +134,13 @@ class Chat:
         rooms = sorted(((room, len(nicks)) for room, nicks in there.items()), key=lambda one: (-one[1], one[0]))
         return {"server": self.hub.origin, "rooms": rooms[:REPORTED]}
 
+    def hear(self, event: Event) -> None:
+        """What the servers report."""
+        if event.kind == "message":
+            self.reports[event.data["server"]] = reported(event)
+
     async def _look_around(self) -> None:
+        await self.hub.listen(ROOMS, self.hear)
         while True:
             await asyncio.sleep(1.0)
             try:
@@ -155,6 +160,11 @@ class Chat:
             self._reported = now
             self.reports.clear()  # those of others come again, unless they are gone
             self.hub.publish_nowait(ROOMS, self.report())
+
+
+def reported(event: Event) -> str:
+    """A server's report, for pages."""
+    return json.dumps({"type": "rooms", **event.data})
 
 
 class Guest:

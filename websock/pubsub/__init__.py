@@ -8,11 +8,12 @@ from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .backplane import Added, Backplane, Opened, Receiver
-    from .blocking import BlockingHub, BlockingMember, BlockingReceipt
+    from .blocking import BlockingHub, BlockingListener, BlockingMember, BlockingReceipt
     from .errors import BackplaneDown, BackplaneFull, HubClosed, HubError, NotHere, NotSpread, TooManyTopics
     from .events import Event, to_json
     from .history import History
     from .hub import Hub, HubState
+    from .listener import Listener
     from .member import Member, Subscribed
     from .positions import Cursor, Position, Record
     from .presence import Present
@@ -24,7 +25,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "backplane": ("Added", "Backplane", "Opened", "Receiver"),
-        "blocking": ("BlockingHub", "BlockingMember", "BlockingReceipt"),
+        "blocking": ("BlockingHub", "BlockingListener", "BlockingMember", "BlockingReceipt"),
         "errors": (
             "BackplaneDown",
             "BackplaneFull",
@@ -37,6 +38,7 @@ __getattr__, __dir__ = lazily(
         "events": ("Event", "to_json"),
         "history": ("History",),
         "hub": ("Hub", "HubState"),
+        "listener": ("Listener",),
         "member": ("Member", "Subscribed"),
         "positions": ("Cursor", "Position", "Record"),
         "redis": ("Redis",),
@@ -52,6 +54,7 @@ __all__ = [
     "BackplaneDown",
     "BackplaneFull",
     "BlockingHub",
+    "BlockingListener",
     "BlockingMember",
     "BlockingReceipt",
     "Cursor",
@@ -61,6 +64,7 @@ __all__ = [
     "HubClosed",
     "HubError",
     "HubState",
+    "Listener",
     "Member",
     "NotHere",
     "NotSpread",

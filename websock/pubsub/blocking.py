@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from ..sync.broadcasting import broadcast
 from ..sync.connection import Connection
 from .errors import HubClosed
+from .events import Event
 from .history import History
+from .listener import Listener
 from .member import Member, Subscribed
 from .presence import Present
 from .receipts import Receipt
@@ -21,7 +23,7 @@ from .receipts import Receipt
 if TYPE_CHECKING:
     from .hub import Hub, HubState
 
-__all__ = ["BlockingHub", "BlockingMember", "BlockingReceipt"]
+__all__ = ["BlockingHub", "BlockingListener", "BlockingMember", "BlockingReceipt"]
 
 T = TypeVar("T")
 
@@ -67,19 +69,47 @@ class BlockingReceipt:
         return self
 
 
-class BlockingMember:
+class _Leaving:
+    """Somebody who takes part until the end of a block."""
+
+    def __init__(self, hub: BlockingHub, part: Member | Listener) -> None:
+        self._hub = hub
+        self._part = part
+
+    def __repr__(self) -> str:
+        return f"<Blocking{repr(self._part)[1:]}"
+
+    def leave(self) -> None:
+        """As `Member.leave` or `Listener.leave`."""
+        if threading.current_thread() is self._hub._thread:
+            self._part.leave()
+        elif not self._hub._closed:
+
+            async def leave() -> None:
+                self._part.leave()
+
+            with contextlib.suppress(HubClosed):  # just now
+                self._hub._call(leave())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+
+class BlockingMember(_Leaving):
     """`Member` for a connection of ``websock.sync``. As a context manager it leaves all topics at the end."""
 
     def __init__(self, hub: BlockingHub, member: Member) -> None:
-        self._hub = hub
+        super().__init__(hub, member)
         self._member = member
         self.connection = member.connection
         self.user = member.user
         self.info = member.info
         self.id = member.id
-
-    def __repr__(self) -> str:
-        return f"<Blocking{repr(self._member)[1:]}"
 
     @property
     def topics(self) -> list[str]:
@@ -100,30 +130,21 @@ class BlockingMember:
 
     def publish_nowait(self, topic: str, data: Any, *, uid: str | None = None) -> BlockingReceipt:
         """As `Member.publish_nowait`."""
-        self._member._check()
+        self._member._check_publisher()
         return self._hub.publish_nowait(topic, data, by=self.user, uid=uid)
 
     def answer(self, call: str, data: Any) -> bool:
         """As `Member.answer`."""
         return self._hub._call(self._member.answer(call, data))
 
-    def leave(self) -> None:
-        """As `Member.leave`."""
-        if not self._hub._closed:
 
-            async def leave() -> None:
-                self._member.leave()
+class BlockingListener(_Leaving):
+    """`Listener` for blocking code. As a context manager it leaves at the end."""
 
-            with contextlib.suppress(HubClosed):  # just now
-                self._hub._call(leave())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.leave()
+    def __init__(self, hub: BlockingHub, listener: Listener) -> None:
+        super().__init__(hub, listener)
+        self.topic = listener.topic
+        self.subscribed = listener.subscribed
 
 
 class BlockingHub:
@@ -221,6 +242,12 @@ class BlockingHub:
         if threading.current_thread() is self._thread:
             return BlockingReceipt(self, self._hub.publish_nowait(topic, data, by=by, uid=uid))
         return BlockingReceipt(self, self._call(publish()))
+
+    def listen(
+        self, topic: str, heard: Callable[[Event], object], *, after: str | None = None, last: int = 0
+    ) -> BlockingListener:
+        """As `Hub.listen`: it is called in the hub's thread, where `publish_nowait` is the only call of the hub."""
+        return BlockingListener(self, self._call(self._hub.listen(topic, heard, after=after, last=last)))
 
     def present(self, topic: str) -> list[Present]:
         """As `Hub.present`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib
+import inspect
 import json
 import logging
 import math
@@ -30,7 +31,8 @@ from .directs import Directs
 from .errors import BackplaneFull, HubClosed
 from .events import Event, to_json
 from .history import History
-from .member import MAX_CALLS, Member, Subscribed
+from .listener import Listener
+from .member import MAX_CALLS, Member, Subscribed, check_last
 from .positions import Record, check_origin, milliseconds
 from .presence import Presence, Present
 from .receipts import Pending, Receipt
@@ -165,6 +167,7 @@ class Hub:
         self._idle: dict[str, float] = {}
         self._members: dict[Endpoint, Member] = {}
         self._users: dict[str, dict[Member, None]] = {}
+        self._listeners: dict[str, set[Listener]] = {}
         self._published = 0
         self._joined = 0
         self._greeted = math.inf  # when all who are there have said so
@@ -378,13 +381,7 @@ class Hub:
         return member
 
     async def _subscribe(self, member: Member, name: str, after: str | None, last: int) -> Subscribed:
-        topic = self._topic(name)
-        if self._spread is not None and isinstance(topic, Topic):
-            await self._spread.ready(topic)
-        present: list[Present] = []
-        told = None
-        if self._settings_of(name).presence:
-            await self._complete(name)
+        await self._open(name)
         topic = self._topic(name)  # it may have been forgotten meanwhile
         member._check()
         if name not in member._topics:
@@ -392,13 +389,27 @@ class Hub:
         if self._settings_of(name).presence:
             topic.leave(member.connection)  # what it is told of itself is in the answer
             self._presence.join(name, Present(member.user, member.info, time.time(), member.id))
-            present = self._presence.of(name)
+        return self._enter(topic, member.connection, after, last)
+
+    async def _open(self, name: str) -> None:
+        """Follow a topic, and wait until its log is known, and who is there, if that may be soon."""
+        topic = self._topic(name)
+        if self._spread is not None and isinstance(topic, Topic):
+            await self._spread.ready(topic)
+        if self._settings_of(name).presence:
+            await self._complete(name)
+
+    def _enter(self, topic: Anyone, target: object, after: str | None, last: int) -> Subscribed:
+        present: list[Present] = []
+        told = None
+        if self._settings_of(topic.name).presence:
+            present = self._presence.of(topic.name)
             told = {"present": [one._asdict() for one in present]}
         if isinstance(topic, Topic):
-            joined = topic.join(member.connection, after, last, milliseconds(), self._published, told)
+            joined = topic.join(target, after, last, milliseconds(), self._published, told)
         else:
-            joined = topic.join(member.connection, after, told)
-        return Subscribed(name, joined.id, joined.recovered, joined.why, joined.replayed, present)
+            joined = topic.join(target, after, told)
+        return Subscribed(topic.name, joined.id, joined.recovered, joined.why, joined.replayed, present)
 
     def _unsubscribe(self, member: Member, name: str) -> None:
         topic = self._topics.get(name)
@@ -419,6 +430,45 @@ class Hub:
         for call in member._calls:
             self._directs.gone(call)
         member._calls.clear()
+
+    # Programs.
+
+    async def listen(
+        self, topic: str, heard: Callable[[Event], object], *, after: str | None = None, last: int = 0
+    ) -> Listener:
+        """Let a function of this program hear a topic as a subscriber would, without a connection: for bots, bridges
+        and what keeps an account. It is in no list of who is present.
+
+        Args:
+            heard: called with each `Event`, in order, in the hub's event loop: it may publish, but must not block. What
+                it raises is logged.
+            after, last: as for `Member.subscribe`.
+
+        Raises:
+            TypeError: `heard` cannot be called.
+            ValueError: no name for a topic; `last` is less than 0.
+            HubClosed: the hub has ended.
+        """
+        self.check_topic(topic)
+        check_last(last)
+        if not callable(heard):
+            raise TypeError(f"a function is to hear a topic, not {heard!r}")
+        if inspect.iscoroutinefunction(heard):
+            raise TypeError("what hears a topic is no coroutine function: let it put events into a queue")
+        await self._open(topic)
+        found = self._topic(topic)
+        listener = Listener(self, topic, heard)
+        self._listeners.setdefault(topic, set()).add(listener)
+        listener.subscribed = self._enter(found, listener, after, last)
+        return listener
+
+    def _unlisten(self, listener: Listener) -> None:
+        listeners = self._listeners[listener.topic]
+        listeners.discard(listener)
+        if not listeners:
+            del self._listeners[listener.topic]
+        if (topic := self._topics.get(listener.topic)) is not None:
+            topic.leave(listener)
 
     # Publishing.
 
@@ -614,7 +664,15 @@ class Hub:
             self._greeted = self._loop.time() + GREET
             self._presence.up(self._loop.time())
 
-    def _send(self, connections: Collection[Any], event: Event) -> None:
+    def _send(self, targets: Collection[Any], event: Event) -> None:
+        connections = targets
+        if listeners := self._listeners.get(event.topic or ""):
+            for listener in listeners.intersection(targets):
+                # Not now: what it publishes must not come before this event to anybody.
+                asyncio.get_running_loop().call_soon(listener._tell, event)
+            connections = [one for one in targets if one not in listeners]
+            if not connections:
+                return
         try:
             message = self._encode(event)
             if message is not None:

@@ -14,7 +14,7 @@ from .receipts import Receipt
 if TYPE_CHECKING:
     from .hub import Hub
 
-__all__ = ["Member", "Subscribed"]
+__all__ = ["Member", "Subscribed", "check_last"]
 
 MAX_CALLS: Final = 1000  # without an answer that one connection is asked; the oldest ones are forgotten
 
@@ -89,8 +89,7 @@ class Member:
         """
         hub = self._hub
         hub.check_topic(topic)
-        if not isinstance(last, int) or isinstance(last, bool) or last < 0:
-            raise ValueError(f"last is a number of messages from 0, not {last!r}")
+        check_last(last)
         self._check()
         if topic not in self._topics and len(self._topics) >= hub.max_topics:
             raise TooManyTopics(f"a connection may have {hub.max_topics} topics, and this one does")
@@ -160,3 +159,11 @@ class Member:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.leave()
+
+
+def check_last(last: object) -> None:
+    """Raises:
+    ValueError: no number of messages.
+    """
+    if not isinstance(last, int) or isinstance(last, bool) or last < 0:
+        raise ValueError(f"last is a number of messages from 0, not {last!r}")
