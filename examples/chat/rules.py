@@ -5,6 +5,7 @@ Whatever breaks one is a `Refusal`: a code for the program and a sentence for th
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import unicodedata
@@ -54,6 +55,7 @@ def check_nick(nick: str) -> str:
     return nick
 
 
+@functools.lru_cache(maxsize=10_000)  # who says hello is compared with all who are there
 def alike(nick: str) -> str:
     """Give names that look the same, as "Ada" and " ADA" do, the same key."""
     return " ".join(INVISIBLE.sub("", unicodedata.normalize("NFKC", nick)).casefold().split())

@@ -9,6 +9,7 @@ No I/O: `cast` and `announce` are called with what is to be sent, time is a numb
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -39,6 +40,9 @@ class Present(NamedTuple):
     info: Any
     since: float
     member: str
+
+
+_ORDER: Final = operator.attrgetter("since", "member")
 
 
 class _Hub:
@@ -83,7 +87,7 @@ class Presence:
         found = list(self._here.get(topic, {}).values())
         for hub in self._hubs.values():
             found += hub.topics.get(topic, {}).values()
-        return sorted(found, key=lambda one: (one.since, one.member))
+        return sorted(found, key=_ORDER)
 
     # This hub's own.
 
