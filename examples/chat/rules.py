@@ -52,7 +52,15 @@ def check_nick(nick: str) -> str:
         raise Refusal("nick-invalid", f"A name has 1 to {MAX_NICK} characters, all of them visible.")
     if alike(nick) == "you":
         raise Refusal("nick-invalid", "Everybody is “You” to themselves. Please choose another name.")
+    if any(len(alphabets(word)) > 1 for word in nick.split()):
+        raise Refusal("nick-invalid", "A word of a name is written in one alphabet. Please choose another name.")
     return nick
+
+
+def alphabets(word: str) -> set[str]:
+    """Those of which it has letters, among the three that share the shapes of many letters."""
+    names = [unicodedata.name(letter, "").partition(" ")[0] for letter in word]
+    return {name for name in names if name in ("LATIN", "GREEK", "CYRILLIC")}
 
 
 @functools.lru_cache(maxsize=10_000)  # who says hello is compared with all who are there

@@ -167,6 +167,16 @@ def test_a_name_can_be_seen(server: ChatServer) -> None:
     assert guest.ask(type="hello", nick="x" * 32, key=guest.key)["type"] == "welcome"
 
 
+def test_a_word_of_a_name_has_one_alphabet(server: ChatServer) -> None:
+    guest = Guest(server)
+    for nick in ("\u0410da", "Ad\u0430 Byron", "\u0391da"):  # their A is not Ada's
+        error = guest.ask(type="hello", nick=nick, key=guest.key)
+        assert error["code"] == "nick-invalid" and "one alphabet" in error["text"]
+    for nick in ("Иван Petrov", "Ελένη", "José", "张伟 2", "Ada❤️"):
+        other = Guest(server)
+        assert other.ask(type="hello", nick=nick, key=other.key)["type"] == "welcome"
+
+
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The example's own modules, which have no package."""
