@@ -16,6 +16,7 @@ from websock.pubsub.wire import unframe, written
 from .worlds import balanced
 
 START = 1_000_000_000_000
+DAY = 86400.0
 
 
 class Client:
@@ -68,6 +69,31 @@ class Driver:
         logs = {name: one.ledger.log for name, one in self.broker._topics.items() if one.ledger is not None}
         balanced(self.broker._histories, *logs.values())
         return {name: [record.n for _, record in log] for name, log in logs.items() if len(log)}
+
+
+@pytest.mark.parametrize(
+    ("history", "records", "till", "gone"),
+    [
+        (History(seconds=DAY), 0, KEPT, KEPT + SWEEP),  # a room that was entered and left empty
+        (History(seconds=DAY), 1, DAY + KEPT - SWEEP, DAY + KEPT + 2 * SWEEP),
+        (History(seconds=10), 1, KEPT, 2 * KEPT + SWEEP),
+        (History(count=0), 1, KEPT, 2 * KEPT + SWEEP),
+    ],
+)
+@pytest.mark.parametrize("uid", [None, "u"])
+def test_what_nobody_follows_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, history: History, records: int, till: float, gone: float, uid: str | None
+) -> None:
+    driver = Driver(monkeypatch)
+    driver.open("room", history)
+    for n in range(records):
+        driver.add("room", n + 1, history, uid)
+    driver.leave("room")
+    driver.sweep_till(till)
+    assert driver.topics == ["room"]
+    driver.sweep_till(gone)
+    assert driver.topics == []
+    assert driver.kept == {}
 
 
 def test_what_was_added_is_refused_as_long_as_somebody_may_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:

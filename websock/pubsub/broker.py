@@ -40,7 +40,7 @@ SWEEP: Final = 10.0
 HANDED: Final = 2**26
 """Octets of records that the next broker gets, at most."""
 KEPT: Final = 600.0
-"""Seconds that a log is kept longer than its records, when nobody follows it."""
+"""Seconds that a log is kept longer than its last use and its records, when nobody follows it."""
 
 logger = logging.getLogger("websock.pubsub")
 
@@ -48,7 +48,7 @@ logger = logging.getLogger("websock.pubsub")
 class _Topic:
     """A topic's log and who follows it."""
 
-    __slots__ = ("followers", "history", "idle_since", "ledger", "listeners")
+    __slots__ = ("followers", "full_till", "history", "idle_since", "ledger", "listeners")
 
     def __init__(self) -> None:
         self.ledger: Ledger | None = None
@@ -56,6 +56,7 @@ class _Topic:
         self.followers: dict[ServerConnection, None] = {}
         self.listeners: dict[ServerConnection, None] = {}
         self.idle_since = 0  # the time of its last add, or of the end of its last follower
+        self.full_till = 0  # when it was last seen to have something to keep
 
 
 class Broker:
@@ -193,11 +194,11 @@ class Broker:
         for name, topic in list(self._topics.items()):
             if topic.ledger is not None:
                 topic.ledger.log.trim(topic.history, now)
+                if topic.ledger.remembers(now):
+                    topic.full_till = now
             if not topic.followers and not topic.listeners:
-                kept = 0.0 if topic.ledger is None else max(topic.history.seconds, KEPT) + KEPT
-                if now - topic.idle_since > kept * 1000:
-                    if topic.ledger is not None:
-                        topic.ledger.log.begin()
+                kept = 0.0 if topic.ledger is None else KEPT
+                if now - max(topic.idle_since, topic.full_till) > kept * 1000:
                     del self._topics[name]
 
     def kept(self) -> Iterator[bytes]:

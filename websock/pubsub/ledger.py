@@ -78,6 +78,11 @@ class Ledger:
     def _was_cut(self, position: Position, record: Record) -> None:
         self._whole = False
 
+    def remembers(self, ms: int) -> bool:
+        """Whether there is something that only it knows."""
+        forget_uids(self._uids, ms, self.UIDS)
+        return bool(len(self.log) or self._uids)
+
     @property
     def whole(self) -> bool:
         """Nothing was cut from it, and nobody has said what was before it was made."""
