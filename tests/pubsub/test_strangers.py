@@ -238,6 +238,22 @@ def test_settings_of_topics() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("history", [5, "default", History, {"count": 5}])
+def test_a_history_that_is_none_is_refused(history: Any) -> None:
+    async def main() -> None:
+        async with Hub() as hub, Hub(history=lambda name: history) as other:
+            if history != "default":
+                with pytest.raises(TypeError, match="the history of a topic is a History or None, not"):
+                    hub.topic("room", history=history)
+            for again in range(2):
+                with pytest.raises(TypeError, match="the history of a topic is a History or None, not"):
+                    await other.publish("room", again)
+            assert (hub.state.topics, other.state.topics) == (0, 0)
+            assert (await hub.publish("room", 1)).id is not None
+
+    run(main)
+
+
 def test_all_histories_together_are_bounded() -> None:
     async def main() -> None:
         async with (

@@ -293,12 +293,13 @@ class Hub:
             presence: whether it is told who is there.
 
         Raises:
+            TypeError: `history` is none.
             RuntimeError: the topic is in use, with other settings.
         """
         self.check_topic(name)
         before = self._settings_of(name)
         settings = _Settings(
-            before.history if history == "default" else history,
+            before.history if history == "default" else _check_history(history),
             before.presence if presence is None else presence,
         )
         if settings != before and name in self._topics:
@@ -310,7 +311,7 @@ class Hub:
         if settings is None:
             history, presence = self._history, self._tells
             settings = _Settings(
-                history(name) if callable(history) else history,
+                _check_history(history(name)) if callable(history) else history,
                 presence(name) if callable(presence) else presence,
             )
         return settings
@@ -643,6 +644,12 @@ def _check_name(what: str, name: object) -> None:
         raise ValueError(f"{what} has 1 to {MAX_NAME} characters, not {len(name):,}")
     if any(character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in name):
         raise ValueError(f"{what} has no control characters, unlike {name!a}")
+
+
+def _check_history(history: object) -> History | None:
+    if not (history is None or isinstance(history, History)):
+        raise TypeError(f"the history of a topic is a History or None, not {history!r}")
+    return history
 
 
 def _check_by(by: object) -> None:
