@@ -43,6 +43,18 @@ def test_each_message_once_or_told(steps: list[Step]) -> None:
     run(History(count=3), steps)
 
 
+@pytest.mark.parametrize("count", range(6))
+def test_what_a_new_log_has_cut_is_missing_to_who_comes_from_the_lost_one(count: int) -> None:
+    # A client has seen the log that is lost; another hub fills the new one, which is cut, before its own hub is back.
+    run(
+        History(count),
+        [
+            (9, 7, 57), (1, 52, 43), (1, 27, 40), (14, 6, 62), (14, 59, 37), (12, 28, 45), (0, 19, 44), (4, 58, 17),
+            (6, 4, 44), (11, 22, 1), (1, 49, 13), (4, 16, 21),
+        ],
+    )  # fmt: skip
+
+
 @settings(max_examples=EXAMPLES)
 @given(STEPS, st.sampled_from([0, LOG + 2000, 2 * LOG + 5000]))
 def test_each_message_once_or_told_beside_other_topics(steps: list[Step], octets: int) -> None:

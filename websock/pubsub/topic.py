@@ -485,6 +485,7 @@ class Topic(Generic[T]):
                 self._drop_ahead((self.origin, pending.record.n))
                 self._settle(pending.record.n, pending.position)
         self._unsure = next(reversed(self.pending), 0)
+        self._old = None  # who comes from the log that was lost misses that, too
         self.log.begin(floor)
         self.at = floor
         self.high = max(self.high, floor)
