@@ -43,6 +43,7 @@ from websock.exceptions import ConnectionClosed
 from websock.pubsub import BackplaneFull, Event, History, Hub, HubClosed, Member
 
 KEPT: Final = History(count=500, octets=2**20, seconds=24 * 3600.0)
+ALL_KEPT: Final = 2**27  # octets of memory: rooms are made by whoever enters one
 PEOPLE: Final = "people"  # all connections are in this topic: who they are
 ROOMS: Final = "rooms"  # and in this one: where they are
 ROOM, TYPING = "room/", "typing/"
@@ -63,6 +64,7 @@ class Chat:
         self.rooms = rooms
         self.hub = Hub(
             history=lambda topic: KEPT if topic.startswith(ROOM) else None,
+            history_octets=ALL_KEPT,
             presence=lambda topic: topic.startswith(ROOM) or topic == PEOPLE,
             encode=self.tell,
             max_topics=2 * rules.MAX_ROOMS + 2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from websock.pubsub import Added, History, Position, Record
-from websock.pubsub.history import Log
+from websock.pubsub.history import LOG, Histories, Log, weight
 from websock.pubsub.ledger import Ledger
 from websock.pubsub.positions import ZERO
+
+from .worlds import balanced
 
 
 def record(n: int, origin: str = "w", uid: str | None = None, size: int = 1) -> Record:
@@ -62,6 +66,88 @@ def test_a_log_goes_forward() -> None:
         log.append(Position(5, 1), record(2))
     assert log.drop_last()[1] == record(1)
     assert (len(log), log.octets, log.last, log.newest) == (0, 0, (5, 1), None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(0, 40))), st.integers(0, 40_000))
+def test_all_logs_together_are_bounded(steps: list[tuple[int, int, int]], octets: int) -> None:
+    histories = Histories(octets)
+    cut: list[tuple[Position, Record]] = []
+    logs = [Log(Position(1, 0), None, histories, lambda *one: cut.append(one)) for _ in range(4)]
+    model: dict[int, list[tuple[Position, Record]]] = {number: [] for number in range(4)}  # used last: last
+    for n, (what, number, size) in enumerate(steps, 1):
+        log, mine = logs[number], model[number]
+        wanted: list[tuple[Position, Record]] = []
+        if what in (0, 1, 2) and mine:  # what is empty has nothing to lose
+            model[number] = model.pop(number)
+        match what:
+            case 0:
+                log.used()
+            case 1 if mine:
+                assert log.drop_last() == mine.pop()
+            case 2:
+                log.begin(log.last)
+                mine.clear()
+            case 3:
+                log.trim(History(count=size // 10), 0)
+                while len(mine) > size // 10:
+                    wanted.append(mine.pop(0))
+            case _ if what > 3:
+                model[number] = model.pop(number)
+                mine.append((log.last.following(n), record(n, size=10 * size)))
+                log.append(*mine[-1])
+                while sum(LOG * bool(one) + sum(weight(r) for _, r in one) for one in model.values()) > octets:
+                    wanted.append(next(one for one in model.values() if one).pop(0))
+        assert [list(one) for one in logs] == [model[one] for one in range(4)]
+        assert cut == wanted
+        cut.clear()
+        balanced(histories, *logs)
+        for one, entries in zip(logs, (model[number] for number in range(4)), strict=True):
+            assert not entries or one.floor < entries[0][0]
+
+
+def test_the_oldest_of_what_was_used_least_recently_is_cut() -> None:
+    one = weight(record(1))
+    histories = Histories(2 * LOG + 4 * one)
+    first, second = (Log(histories=histories) for _ in range(2))
+    for n in (1, 2):
+        first.append(Position(n, 0), record(n))
+        second.append(Position(n, 0), record(n))
+    first.used()
+    first.append(Position(3, 0), record(3))
+    assert [len(first), len(second)] == [3, 1]
+    assert (second.floor, first.floor) == ((1, 0), ZERO)
+
+
+DATA: dict[str, Callable[[int], Any]] = {
+    "short": lambda n: f"m{n}",
+    "long": lambda n: "x" * 2000 + str(n),
+    "one wide character": lambda n: "\U0001f600" + "x" * 2000 + str(n),
+    "octets": lambda n: n.to_bytes(300, "big"),
+    "an object": lambda n: {"text": f"m{n}", "to": f"n{n}"},
+    "empty lists": lambda n: [[] for _ in range(300)],
+    "lists in lists": lambda n: [[[[]]] for _ in range(100)],
+    "objects in objects": lambda n: [{"a": {"a": {}}} for _ in range(100)],
+    "numbers": lambda n: [n + one / 3 for one in range(300)],
+}
+
+
+@pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+def test_a_record_weighs_what_it_takes(data: Callable[[int], Any]) -> None:
+    def come(n: int) -> Record:
+        sent = Record(f"room/{n % 7}", "abcdefgh", n, data(n), f"ann{n}", n + 0.5, f"uid-{n:010}")
+        return Record.from_bytes(sent.to_bytes())
+
+    histories = Histories()
+    log = Log(histories=histories)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for n in range(1, 101):
+            log.append(Position(10**12, n), come(n))
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * histories.taken < taken < 1.3 * histories.taken
 
 
 LONG = History()
@@ -119,12 +205,20 @@ def test_a_log_that_is_added_anew_is_as_complete_as_it_was() -> None:
     assert ledger.log.floor == (7, 0)
 
 
-@pytest.mark.parametrize("spoilt", ["refused", "cut", "cut now"])
+@pytest.mark.parametrize("spoilt", ["refused", "cut", "cut later", "cut for others", "cut now"])
 def test_else_it_begins_where_it_was_made(spoilt: str) -> None:
-    ledger = Ledger(100)
+    histories = Histories()
+    ledger = Ledger(100, ZERO, histories)
     if spoilt != "cut now":
-        ledger.add([record(1)], LONG if spoilt == "refused" else History(count=0), ZERO, 100)
-    records = [record(n) for n in range(1 if spoilt != "cut" else 2, 5)]
+        ledger.add([record(1)], History(count=0) if spoilt == "cut" else LONG, ZERO, 100)
+    if spoilt == "cut later":
+        ledger.log.trim(History(count=0), 100)
+    if spoilt == "cut for others":
+        histories.octets = LOG + weight(record(1))
+        Log(histories=histories).append(Position(1, 0), record(1))
+        histories.octets *= 10
+    assert len(ledger.log) == (spoilt == "refused")
+    records = [record(n) for n in range(2 if spoilt.startswith("cut") and spoilt != "cut now" else 1, 5)]
     history = History(count=2) if spoilt == "cut now" else LONG
     ledger.add(records, history, ZERO, 100, Position(7, 0))
     assert ledger.log.floor >= (100, 0)

@@ -12,15 +12,21 @@ import websock.pubsub.hub
 from websock import SlowConsumers
 from websock.asyncio import connect, serve
 from websock.pubsub import Event, History, Hub, HubClosed, Record, TooManyTopics, to_json
+from websock.pubsub.history import Log
 from websock.pubsub.hub import TICK
 from websock.pubsub.positions import Cursor, Position
 from websock.pubsub.receipts import Receipt
 from websock.pubsub.topic import MAX_GROUPS, Topic
 
 from .memory import Service
-from .test_hub import run, told
+from .test_hub import ask, handler_of, run, told
+from .worlds import balanced
 
 NAMES = ["", "x" * 201, "a\nb", "a\0", "\x7f", "a\x85", "\ud800", None, 1, b"a", ["a"]]
+
+
+def logs_of(hub: Hub) -> dict[str, Log]:
+    return {name: topic.log for name, topic in hub._topics.items() if isinstance(topic, Topic)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,6 +117,8 @@ def test_other_names_are_names(name: str) -> None:
     ("wrong", "error", "text"),
     [
         ({"history": 5}, TypeError, "history is a History"),
+        ({"history_octets": None}, TypeError, "history_octets is a number"),
+        ({"history_octets": -1}, ValueError, "history_octets is at least 0"),
         ({"patience": -1}, ValueError, "patience is at least 0"),
         ({"pending": "x"}, TypeError, "pending is a number"),
         ({"max_topics": 0}, ValueError, "max_topics is at least 1"),
@@ -226,6 +234,72 @@ def test_settings_of_topics() -> None:
                 await hub.present("none")
             assert (await hub.publish("none", 1)).id is None
             assert (await hub.publish("long", 1)).id is not None
+
+    run(main)
+
+
+@pytest.mark.parametrize("history", [5, "default", History, {"count": 5}])
+def test_a_history_that_is_none_is_refused(history: Any) -> None:
+    async def main() -> None:
+        async with Hub() as hub, Hub(history=lambda name: history) as other:
+            if history != "default":
+                with pytest.raises(TypeError, match="the history of a topic is a History or None, not"):
+                    hub.topic("room", history=history)
+            for again in range(2):
+                with pytest.raises(TypeError, match="the history of a topic is a History or None, not"):
+                    await other.publish("room", again)
+            assert (hub.state.topics, other.state.topics) == (0, 0)
+            assert (await hub.publish("room", 1)).id is not None
+
+    run(main)
+
+
+def test_all_histories_together_are_bounded() -> None:
+    async def main() -> None:
+        async with (
+            Hub(history=History(seconds=7200.0), history_octets=50_000) as hub,
+            serve(handler_of(hub), "mem://a"),
+            connect("mem://a/ann") as ann,
+        ):
+            first = await hub.publish("room/0", "x")
+            second = await hub.publish("room/0", "y")
+            for number in range(1, 100):
+                await hub.publish(f"room/{number}", "x" * 100)
+                await ask(ann, "sub", "room/0", {"after": second.id})  # it is used
+                assert (await told(ann))["data"]["recovered"]
+                balanced(hub._histories, *logs_of(hub).values())
+            kept = [name for name, log in logs_of(hub).items() if len(log)]
+            assert kept == ["room/0", *(f"room/{number}" for number in range(100 - len(kept) + 1, 100))]
+            assert 5 < len(kept) < 15
+            await hub.publish("room/1", "x" * 40_000)
+            await hub.publish("room/2", "x" * 1000)
+            await ask(ann, "sub", "room/0", {"after": first.id})
+            event = await told(ann)
+            assert (event["data"]["recovered"], event["data"]["why"]) == (False, "too old")
+            await asyncio.sleep(600)
+            assert hub.state.topics == len([log for log in logs_of(hub).values() if len(log)]) + 1  # and the one of ann
+            await asyncio.sleep(7200)
+            assert hub.state.topics == 1
+            balanced(hub._histories, *logs_of(hub).values())
+            assert hub._histories.taken == 0
+
+    run(main)
+
+
+def test_what_a_forgotten_topic_took_is_free() -> None:
+    async def main() -> None:
+        service = Service()
+        async with Hub(service.plane()) as hub:
+            for number in range(5):
+                await hub.publish(f"room/{number}", "x")
+            await asyncio.sleep(30)
+            assert hub._histories.taken > 0
+            await hub.publish("room/4", "x")
+            await asyncio.sleep(50)
+            assert list(logs_of(hub)) == ["room/4"]
+            balanced(hub._histories, *logs_of(hub).values())
+            await asyncio.sleep(50)
+            assert (hub.state.topics, hub._histories.taken) == (0, 0)
 
     run(main)
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from websock.pubsub.events import Event
-from websock.pubsub.history import History
+from websock.pubsub.history import LOG, Histories, History, Log
 from websock.pubsub.ledger import Ledger
 from websock.pubsub.positions import Position, Record
 from websock.pubsub.receipts import Receipt
@@ -94,7 +94,8 @@ class Hub:
         self.world = world
         self.origin = origin
         self.published = 0
-        self.topic: Topic[Client] = Topic("t", origin, world.history, self.send)
+        self.histories = Histories(world.octets)
+        self.topic: Topic[Client] = Topic("t", origin, world.history, self.send, histories=self.histories)
         self.up = False
         self.following = False
         self.stream: collections.deque[tuple[Position, Record]] = collections.deque()
@@ -147,7 +148,7 @@ class Hub:
         (kind, what), self.request = self.request, None
         world = self.world
         if world.ledger is None:
-            world.ledger = Ledger(world.ms, what if kind == "open" else what[1])
+            world.ledger = Ledger(world.ms, what if kind == "open" else what[1], Histories(world.octets))
         if kind == "open":
             self.stream.clear()
             self.reply = "open", (what, world.ledger.opened(what))
@@ -187,9 +188,10 @@ class Hub:
 class World:
     """All of it."""
 
-    def __init__(self, history: History, hubs: int = 3, clients: int = 3) -> None:
+    def __init__(self, history: History, octets: float = math.inf, hubs: int = 3, clients: int = 3) -> None:
         self.ms = 1_000_000
         self.history = history
+        self.octets = octets  # of all histories, in each hub and on the backplane
         self.ledger: Ledger | None = None
         self.line: set[str] = set()  # what was ever in the log that there is now
         self.replica: tuple[Ledger | None, set[str]] | None = None
@@ -217,6 +219,10 @@ class World:
                 self.publish(hub, two)
             case 2:
                 self.pass_time((0, 1, 30, 600)[two % 4])
+                if two >= 32 and self.octets < math.inf:
+                    crowd(hub.histories, two)
+                if two >= 48 and self.octets < math.inf and self.ledger is not None:
+                    crowd(self.ledger.log._histories, two)
             case 3 | 4:
                 hub.ask()
                 if two % 2:
@@ -316,6 +322,12 @@ class World:
                 assert client.hub is not None
             client.read(self, 10_000)
 
+    def balance(self) -> None:
+        for hub in self.hubs:
+            balanced(hub.histories, hub.topic.log)
+        if self.ledger is not None:
+            balanced(self.ledger.log._histories, self.ledger.log)
+
     def check(self) -> None:
         """Each client has each message once, or was told that some are missing."""
         for hub in self.hubs:
@@ -329,12 +341,28 @@ class World:
             wanted = [name for name in self.published[client.since :] if name in self.line]
             missing = [name for name in wanted if name not in client.seen]
             assert not missing, f"{client.name} misses {missing}, has {client.seen}"
-        if self.born == len(self.hubs) and self.history.count > len(self.published):
+        if self.born == len(self.hubs) and self.history.count > len(self.published) and self.octets == math.inf:
             assert set(self.published) <= self.line  # nothing is lost with a hub
 
 
-def run(history: History, steps: Sequence[Step]) -> World:
-    world = World(history)
+def crowd(histories: Histories, size: int) -> None:
+    """Another topic is used."""
+    log = Log(histories=histories)
+    log.append(Position(1, 0), Record("other", "x", 1, "y" * 10 * size))
+
+
+def balanced(histories: Histories, *logs: Log) -> None:
+    """What these take together is the sum of what each takes, and not too much."""
+    assert histories.taken == sum(LOG + sum(log._weights) for log in histories._logs) <= histories.octets
+    assert all(len(log) for log in histories._logs)
+    for log in logs:
+        assert (log in histories._logs) == bool(len(log))
+        assert len(log._weights) == len(log)
+        assert log.octets == sum(record.octets for _, record in log)
+
+
+def run(history: History, steps: Sequence[Step], octets: float = math.inf) -> World:
+    world = World(history, octets)
     for hub in world.hubs:
         hub.go_up()
         for _ in range(2):
@@ -343,6 +371,8 @@ def run(history: History, steps: Sequence[Step]) -> World:
             hub.at_hub()
     for step in steps:
         world.step(step)
+        world.balance()
     world.settle()
+    world.balance()
     world.check()
     return world

@@ -23,7 +23,7 @@ from ..asyncio.server import Server, ServerConnection, broadcast, serve
 from ..core.slow import SlowConsumers
 from ..net.sockets import listening
 from ..typing import Data
-from .history import History
+from .history import HISTORY_OCTETS, Histories, History
 from .journal import Journal
 from .ledger import Ledger
 from .positions import ZERO, Position, Record, milliseconds
@@ -40,7 +40,7 @@ SWEEP: Final = 10.0
 HANDED: Final = 2**26
 """Octets of records that the next broker gets, at most."""
 KEPT: Final = 600.0
-"""Seconds that a log is kept longer than its records, when nobody follows it."""
+"""Seconds that a log is kept longer than its last use and its records, when nobody follows it."""
 
 logger = logging.getLogger("websock.pubsub")
 
@@ -48,7 +48,7 @@ logger = logging.getLogger("websock.pubsub")
 class _Topic:
     """A topic's log and who follows it."""
 
-    __slots__ = ("followers", "history", "idle_since", "ledger", "listeners")
+    __slots__ = ("followers", "full_till", "history", "idle_since", "ledger", "listeners")
 
     def __init__(self) -> None:
         self.ledger: Ledger | None = None
@@ -56,6 +56,7 @@ class _Topic:
         self.followers: dict[ServerConnection, None] = {}
         self.listeners: dict[ServerConnection, None] = {}
         self.idle_since = 0  # the time of its last add, or of the end of its last follower
+        self.full_till = 0  # when it was last seen to have something to keep
 
 
 class Broker:
@@ -66,6 +67,7 @@ class Broker:
         journal: what is added is written there before anybody hears of it.
         rebuilding: until `rebuilt` the hubs add what the broker before has lost. Who knows nothing of a topic is
             answered when somebody has: else it would take the new log for all there is.
+        history_octets: that all logs together take at most: see `Histories`.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class Broker:
         *,
         journal: Journal | None = None,
         rebuilding: bool = False,
+        history_octets: float = HISTORY_OCTETS,
     ) -> None:
+        self._histories = Histories(history_octets)
         self._journal = journal
         self._early: dict[str, list[tuple[ServerConnection, int, list[Any]]]] | None = {} if rebuilding else None
         self._topics: dict[str, _Topic] = {}
@@ -115,9 +119,9 @@ class Broker:
             return
         topic.history = History(*history)
         if topic.ledger is None:
-            topic.ledger = Ledger(topic.idle_since, behind)
+            topic.ledger = Ledger(topic.idle_since, behind, self._histories)
             self._write_down(["open", name, topic.idle_since, history, after], ())
-        topic.ledger.trim(topic.history, self._clock())
+        topic.ledger.log.trim(topic.history, self._clock())
         opened = topic.ledger.opened(behind)
         part, *others = chunks(opened.entries, lambda entry: entry[1].octets)
         if others:  # it asks for what is behind this part, so that no log is too large to be sent
@@ -141,7 +145,7 @@ class Broker:
         topic, last = self._topic(client, name), Position.parse(above)
         topic.history, now = History(*history), topic.idle_since
         if topic.ledger is None:
-            topic.ledger = Ledger(now, last)
+            topic.ledger = Ledger(now, last, self._histories)
         known = None if floor is None else Position.parse(floor)
         done = topic.ledger.add(records, topic.history, last, now, known)
         self._write_down(["add", name, now, history, above, floor], records)
@@ -189,20 +193,27 @@ class Broker:
         now = self._clock()
         for name, topic in list(self._topics.items()):
             if topic.ledger is not None:
-                topic.ledger.trim(topic.history, now)
+                topic.ledger.log.trim(topic.history, now)
+                if topic.ledger.remembers(now):
+                    topic.full_till = now
             if not topic.followers and not topic.listeners:
-                kept = 0.0 if topic.ledger is None else max(topic.history.seconds, KEPT) + KEPT
-                if now - topic.idle_since > kept * 1000:
+                kept = 0.0 if topic.ledger is None else KEPT
+                if now - max(topic.idle_since, topic.full_till) > kept * 1000:
                     del self._topics[name]
 
     def kept(self) -> Iterator[bytes]:
-        """What is kept, for the next broker; up to `HANDED`, the topics that were used last first."""
+        """What is kept, for the next broker: the topics that were used last, and whose logs fit together into `HANDED`.
+
+        Those come last, as in what is written down behind them.
+        """
         topics = [(name, one, one.ledger) for name, one in self._topics.items() if one.ledger is not None]
         topics.sort(key=lambda one: one[1].idle_since, reverse=True)
-        octets = 0
-        for name, topic, ledger in topics:
-            if (octets := octets + ledger.log.octets) > HANDED:
-                break
+        room, fitting = HANDED, []
+        for one in topics:
+            if one[2].log.octets <= room:
+                room -= one[2].log.octets
+                fitting.append(one)
+        for name, topic, ledger in reversed(fitting):
             positions = [str(position) for position, _ in ledger.log]
             head = ["topic", name, topic.idle_since, written(topic.history), ledger.state(), positions]
             yield frame(head, (record for _, record in ledger.log))
@@ -220,22 +231,23 @@ class Broker:
                 topic = topics.setdefault(name, _Topic())
                 if what == "topic":
                     topic.idle_since, history, state, positions = rest
-                    topic.ledger = Ledger.from_state(state, zip(positions_of(positions), records, strict=True))
+                    if topic.ledger is not None:
+                        raise ValueError(f"the topic {name!r} is in it twice")
+                    entries_of = zip(positions_of(positions), records, strict=True)
+                    topic.ledger = Ledger.from_state(state, entries_of, self._histories)
                 else:
                     topic.idle_since, history, behind, *floors = rest
                     last = Position.parse(behind)
                     if topic.ledger is None:
-                        topic.ledger = Ledger(topic.idle_since, last)
+                        topic.ledger = Ledger(topic.idle_since, last, self._histories)
                     if what == "add":
                         floor = None if floors[0] is None else Position.parse(floors[0])
                         topic.ledger.add(records, History(*history), last, topic.idle_since, floor)
                 topic.history = History(*history)
-        except (TypeError, IndexError, AttributeError) as error:
+        except (TypeError, IndexError, AttributeError, ValueError) as error:
             topics.clear()
-            raise ValueError(f"not a journal: {error!r}") from error
-        except ValueError:
-            topics.clear()
-            raise
+            self._histories = Histories(self._histories.octets)
+            raise error if isinstance(error, ValueError) else ValueError(f"not a journal: {error!r}") from error
 
 
 class BrokerThread:
@@ -243,13 +255,15 @@ class BrokerThread:
 
     Args:
         path: of its Unix socket, which is its user's alone.
+        history_octets: that all its logs together take at most.
 
     Raises:
         OSError: it cannot listen there.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, history_octets: float = HISTORY_OCTETS) -> None:
         self._path = path
+        self._history_octets = history_octets
         self._crashed = os.path.lexists(path)  # in good order it is removed
         self._journal = Journal(f"{path}.log")
         self._sock = listening(f"unix:{path}", mode=0o600)[0]
@@ -315,7 +329,7 @@ class BrokerThread:
     def _begin(self) -> Broker:
         """A broker that knows what the last one knew."""
         journal, known = self._journal, False
-        broker = Broker(journal=journal)
+        broker = Broker(journal=journal, history_octets=self._history_octets)
         try:
             if (entries := journal.read()) is not None:
                 broker.remember(entries)
@@ -323,7 +337,7 @@ class BrokerThread:
         except (OSError, ValueError) as error:
             logger.warning("what the last broker knew is lost: %s", error)
         if self._crashed and not known:
-            broker = Broker(journal=journal, rebuilding=True)
+            broker = Broker(journal=journal, rebuilding=True, history_octets=self._history_octets)
         journal.begin(broker.kept())
         return broker
 

@@ -30,7 +30,7 @@ from .casts import Casts
 from .directs import Directs
 from .errors import BackplaneFull, HubClosed
 from .events import Event, to_json
-from .history import History
+from .history import HISTORY_OCTETS, Histories, History
 from .listener import Listener
 from .member import MAX_CALLS, Member, Subscribed, check_last
 from .positions import Record, check_origin, milliseconds
@@ -107,6 +107,10 @@ class Hub:
             one host, or a `Backplane`. None: what the environment variable WEBSOCK_BACKPLANE says, else nothing.
         history: of topics for which `topic` says nothing else; None keeps nothing. Or a function that is called with
             the name of a topic and gives one of these: always the same one for the same name.
+        history_octets: of memory that all histories here take together, at most; those that were used least recently
+            lose their oldest messages first. A small message counts with some 700 octets, a topic that has messages
+            with 4096. What the workers of a host keep together has the same bound; with Redis, its own ``maxmemory``
+            holds for what Redis keeps.
         presence: whether such topics tell who is in them; or a function, likewise.
         patience: seconds that a message waits for the backplane before it is delivered here.
         pending: messages that may wait for the backplane after that,
@@ -125,6 +129,7 @@ class Hub:
         backplane: str | Backplane | None = None,
         *,
         history: History | Callable[[str], History | None] | None = History(),  # noqa: B008 - it is frozen
+        history_octets: int = HISTORY_OCTETS,
         presence: bool | Callable[[str], bool] = False,
         patience: float = 0.5,
         pending: int = 10_000,
@@ -137,6 +142,7 @@ class Hub:
         if not (history is None or isinstance(history, History) or callable(history)):
             raise TypeError(f"history is a History, None or a function, not {history!r}")
         for name, value, least in (
+            ("history_octets", history_octets, 0),
             ("patience", patience, 0),
             ("pending", pending, 0),
             ("pending_octets", pending_octets, 0),
@@ -150,11 +156,12 @@ class Hub:
             raise TypeError(f"encode is a function, not {encode!r}")
         if backplane is None:
             backplane = os.environ.get("WEBSOCK_BACKPLANE") or None
-        self._backplane = _backplane(backplane) if isinstance(backplane, str) else backplane
+        self._backplane = _backplane(backplane, history_octets) if isinstance(backplane, str) else backplane
         self.origin = check_origin(origin) if origin is not None else _random_origin()
         self.max_topics = max_topics
         self.logger: LoggerLike = logging.getLogger("websock.pubsub") if logger is None else logger
         self._history, self._tells = history, presence
+        self._histories = Histories(history_octets)
         self._settings: dict[str, _Settings] = {}
         self._patience = patience
         self._max_pending, self._max_octets = pending, pending_octets
@@ -289,12 +296,14 @@ class Hub:
             presence: whether it is told who is there.
 
         Raises:
+            TypeError: `history` is none.
             RuntimeError: the topic is in use, with other settings.
         """
         self.check_topic(name)
         before = self._settings_of(name)
         settings = _Settings(
-            before.history if history == "default" else history, before.presence if presence is None else presence
+            before.history if history == "default" else _check_history(history),
+            before.presence if presence is None else presence,
         )
         if settings != before and name in self._topics:
             raise RuntimeError(f"the topic {name!r} is in use")
@@ -305,7 +314,8 @@ class Hub:
         if settings is None:
             history, presence = self._history, self._tells
             settings = _Settings(
-                history(name) if callable(history) else history, presence(name) if callable(presence) else presence
+                _check_history(history(name)) if callable(history) else history,
+                presence(name) if callable(presence) else presence,
             )
         return settings
 
@@ -326,9 +336,11 @@ class Hub:
                 if self._spread is not None:
                     self._spread.listen(name)
             elif self._spread is None:
-                topic = Topic(name, self.origin, settings.history, self._send, ms=milliseconds())
+                topic = Topic(
+                    name, self.origin, settings.history, self._send, ms=milliseconds(), histories=self._histories
+                )
             else:
-                topic = Topic(name, self.origin, settings.history, self._send, self._settled)
+                topic = Topic(name, self.origin, settings.history, self._send, self._settled, histories=self._histories)
                 self._spread.follow(topic)
             self._topics[name] = topic
             if settings.presence:
@@ -340,6 +352,8 @@ class Hub:
         del self._topics[topic.name]
         self._idle.pop(topic.name, None)
         self._presence.forget(topic.name)
+        if isinstance(topic, Topic):
+            topic.log.begin()
         if self._spread is not None:
             if isinstance(topic, Topic):
                 self._spread.forget(topic)
@@ -690,6 +704,12 @@ def _check_name(what: str, name: object) -> None:
         raise ValueError(f"{what} has no control characters, unlike {name!a}")
 
 
+def _check_history(history: object) -> History | None:
+    if not (history is None or isinstance(history, History)):
+        raise TypeError(f"the history of a topic is a History or None, not {history!r}")
+    return history
+
+
 def _check_by(by: object) -> None:
     if by is not None and not isinstance(by, str):  # no other hub could read it
         raise TypeError(f"by is the name of a user or None, not {by!r}")
@@ -699,10 +719,12 @@ def _random_origin() -> str:
     return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(8))
 
 
-def _backplane(name: str) -> Backplane:
+def _backplane(name: str, history_octets: float) -> Backplane:
     kind, _, rest = name.partition(":")
     if kind == "workers":
-        return cast("Backplane", importlib.import_module(".workers", __package__).Workers(rest))
+        return cast(
+            "Backplane", importlib.import_module(".workers", __package__).Workers(rest, history_octets=history_octets)
+        )
     if kind in ("redis", "rediss", "unix"):
         return cast("Backplane", importlib.import_module(".redis", __package__).Redis(name))
     raise ValueError(f"a backplane is redis://..., rediss://..., unix://... or workers:/path, not {name!r}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from .backplane import Added, Opened
-from .history import History, Log
+from .history import Histories, History, Log
 from .positions import ZERO, Position, Record
 
 __all__ = ["Ledger", "forget_uids"]
@@ -15,6 +15,11 @@ __all__ = ["Ledger", "forget_uids"]
 
 class Ledger:
     """What a backplane keeps of a topic. Time is a number: milliseconds since 1970.
+
+    Args:
+        ms: the time.
+        after: it begins behind this.
+        histories: the bound of its log and others together.
 
     Attributes:
         log: its records.
@@ -30,15 +35,16 @@ class Ledger:
 
     __slots__ = ("_numbers", "_uids", "_whole", "log", "made")
 
-    def __init__(self, ms: int, after: Position = ZERO) -> None:
+    def __init__(self, ms: int, after: Position = ZERO, histories: Histories | None = None) -> None:
         self.made = after.following(ms)
-        self.log = Log(self.made)
+        self.log = Log(self.made, None, histories, self._was_cut)
         self._numbers: collections.OrderedDict[str, int] = collections.OrderedDict()
         self._uids: collections.OrderedDict[str, Position] = collections.OrderedDict()
         self._whole = True  # nothing was cut, and nobody has said what was before
 
     def opened(self, after: Position) -> Opened:
         """What who follows it from `after` has to know."""
+        self.log.used()
         return Opened(self.log.after(after), self.log.floor, self.log.last, self.made)
 
     def add(
@@ -66,13 +72,16 @@ class Ledger:
             self._numbers.popitem(last=False)
         if floor is not None and self._whole and not any(one.repeated for one in done):
             self.log.floor, self._whole = min(floor, self.log.floor), False
-        if self.trim(history, ms):
-            self._whole = False
+        self.log.trim(history, ms)
         return done
 
-    def trim(self, history: History, ms: int) -> bool:
-        """Cut off what is too much or too old; whether there was something."""
-        return bool(self.log.trim(history, ms))
+    def _was_cut(self, position: Position, record: Record) -> None:
+        self._whole = False
+
+    def remembers(self, ms: int) -> bool:
+        """Whether there is something that only it knows."""
+        forget_uids(self._uids, ms, self.UIDS)
+        return bool(len(self.log) or self._uids)
 
     @property
     def whole(self) -> bool:
@@ -85,21 +94,24 @@ class Ledger:
         return [str(self.made), str(self.log.floor), str(self.log.last), dict(self._numbers), uids, self._whole]
 
     @classmethod
-    def from_state(cls, state: Sequence[Any], entries: Iterable[tuple[Position, Record]]) -> Ledger:
+    def from_state(
+        cls, state: Sequence[Any], entries: Iterable[tuple[Position, Record]], histories: Histories | None = None
+    ) -> Ledger:
         """The ledger that had this `state`, and these records in its log.
 
         Raises:
             ValueError: it is none.
         """
         made, floor, last, numbers, uids, whole = state
-        ledger = cls(0)
+        ledger = cls(0, ZERO, histories)
         ledger.made = Position.parse(made)
-        ledger.log = Log(Position.parse(floor), ZERO)
+        ledger.log.begin(Position.parse(floor))
+        ledger.log.last = ZERO
         ledger.log.extend(entries)
         ledger.log.last = Position.parse(last)
         ledger._numbers.update(numbers)
         ledger._uids.update((uid, Position.parse(text)) for uid, text in uids.items())
-        ledger._whole = whole
+        ledger._whole = ledger._whole and whole
         return ledger
 
     def _find(self, record: Record) -> Position | None:

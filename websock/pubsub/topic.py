@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from .backplane import Added, Opened
 from .events import Event
 from .groups import Group, Name, merged
-from .history import History, Log
+from .history import Histories, History, Log
 from .ledger import forget_uids
 from .positions import ZERO, Cursor, Position, Record, stood
 from .receipts import Pending, Receipt
@@ -56,6 +56,7 @@ class Topic(Generic[T]):
         send: called with those to whom an event goes, of whatever kind they are.
         settled: called with each of our own records for which the backplane need not be asked any more.
         ms: the time now, when the log is this hub's alone; None when it is a backplane's.
+        histories: the bound of this log and others together.
 
     Attributes:
         at: how far the log was followed.
@@ -72,13 +73,14 @@ class Topic(Generic[T]):
         send: Callable[[Collection[T], Event], object],
         settled: Callable[[Pending], object] = lambda pending: None,
         ms: int | None = None,
+        histories: Histories | None = None,
     ) -> None:
         self.name = name
         self.origin = origin
         self.history = history
         self.made: Position | None = None if ms is None else ZERO.following(ms)
         self.at = self.high = self.made or ZERO
-        self.log = Log(self.at)
+        self.log = Log(self.at, None, histories, self._was_cut)
         self.pending: collections.OrderedDict[int, Pending] = collections.OrderedDict()
         self.groups: list[Group[T]] = []
         self._alone = ms is not None
@@ -132,6 +134,7 @@ class Topic(Generic[T]):
             more: what the event "subscribed" tells besides.
         """
         self.leave(target)
+        self.log.used()
         cursor, why = self._judge(after, ms, published)
         if cursor is not None:
             came = cursor.position
@@ -309,7 +312,7 @@ class Topic(Generic[T]):
         self.high = max(self.high, position)
         names = self._come(position, record)
         self.log.append(position, record)
-        self._trim(ms)
+        self.log.trim(self.history, ms)
         apart: list[Group[T]] = []
         for group in self.groups:
             had = position <= group.base or group.has(names)
@@ -364,14 +367,13 @@ class Topic(Generic[T]):
     def tend(self, ms: int) -> None:
         """Forget what is too old."""
         forget_uids(self._uids, ms, UIDS)
-        self._trim(ms)
+        self.log.trim(self.history, ms)
 
-    def _trim(self, ms: int) -> None:
-        for position, record in self.log.trim(self.history, ms):
-            if self._old is not None:
-                # Without a place in the log that was lost it is missing to all who come from there.
-                first = stood(position, record)
-                self._old = None if self.made is None or first >= self.made else max(self._old, first)
+    def _was_cut(self, position: Position, record: Record) -> None:
+        if self._old is not None:
+            # Without a place in the log that was lost it is missing to all who come from there.
+            first = stood(position, record)
+            self._old = None if self.made is None or first >= self.made else max(self._old, first)
 
     # Following the log.
 
@@ -389,7 +391,7 @@ class Topic(Generic[T]):
     def opened(self, opened: Opened, after: Position, ms: int) -> bool:
         """What the backplane's log is, behind `after`. False: it is to be opened again, after ``log.floor``."""
         if self.made is None:
-            self.log = Log(opened.floor)
+            self.log.begin(opened.floor)
             self.at = self.high = ZERO
         elif opened.made != self.made:
             self._lost_all(opened)
@@ -434,7 +436,7 @@ class Topic(Generic[T]):
         self._old = max(self._old or ZERO, self.log.floor)
         self._refloor, self._ended = self._old, self.at
         self._lose(lost, self._till(self.at, opened.made), opened.made)
-        self.log = Log(min(opened.floor, opened.made))
+        self.log.begin(min(opened.floor, opened.made))
         self.at = opened.made
 
     def _lost_tail(self, opened: Opened) -> None:
@@ -483,7 +485,8 @@ class Topic(Generic[T]):
                 self._drop_ahead((self.origin, pending.record.n))
                 self._settle(pending.record.n, pending.position)
         self._unsure = next(reversed(self.pending), 0)
-        self.log = Log(floor)
+        self._old = None  # who comes from the log that was lost misses that, too
+        self.log.begin(floor)
         self.at = floor
         self.high = max(self.high, floor)
 

@@ -30,7 +30,7 @@ from ..net.unix import peer_credentials
 from ..typing import Data
 from .backplane import Added, Opened
 from .broker import BACKLOG, BrokerThread, close_copy
-from .history import History
+from .history import HISTORY_OCTETS, History
 from .link import Link, Waits, fail
 from .positions import Position, Record
 from .wire import MAX_MESSAGE, PROTOCOL, cast_frame, chunks, frame, positions_of, uncast, unframe, written
@@ -51,6 +51,7 @@ class Workers(Link):
     Args:
         path: of the Unix socket. Beside it are ``.lock`` and ``.log``, in which is what is kept. A last folder
             that is not there is made, for this user alone; all the processes must be of one user.
+        history_octets: that all histories take at most which are kept here for all of them: `Hub` gives its own.
 
     Raises:
         NotOnThisSystem: it has no Unix sockets.
@@ -61,7 +62,7 @@ class Workers(Link):
     TIMEOUT: Final = 5.0
     """Seconds that the broker may take to answer."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, history_octets: float = HISTORY_OCTETS) -> None:
         super().__init__(Waits(*LOOKS))
         if fcntl is None:
             raise NotOnThisSystem("a backplane between workers (Unix sockets)")
@@ -71,6 +72,7 @@ class Workers(Link):
         self._connection: ClientConnection | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._next_call = 0
+        self._history_octets = history_octets
         self._lock = -1
         self._broker: BrokerThread | None = None
         _alive.add(self)
@@ -144,7 +146,7 @@ class Workers(Link):
             self._lock = _locked(self.path)
         if self._lock < 0:
             return False
-        starting = asyncio.ensure_future(asyncio.to_thread(BrokerThread, self.path))
+        starting = asyncio.ensure_future(asyncio.to_thread(BrokerThread, self.path, self._history_octets))
         try:
             self._broker = await asyncio.shield(starting)
         except asyncio.CancelledError:
