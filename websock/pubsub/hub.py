@@ -8,34 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import importlib
 import inspect
 import json
 import logging
 import math
 import os
-import secrets
 import time
 from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from ..asyncio.connection import Connection, broadcast
 from ..core.endpoint import Endpoint
 from ..core.protocol import State
 from ..core.slow import SlowPolicy
 from ..typing import LoggerLike
-from .backplane import LARGEST, Backplane
+from .backplane import LARGEST, Backplane, backplane_named
 from .casts import Casts
+from .checks import check_by, check_last, check_name
 from .directs import Directs
 from .errors import BackplaneFull, HubClosed
 from .events import Event, to_json
 from .history import HISTORY_OCTETS, Histories, History
 from .listener import Listener
-from .member import MAX_CALLS, Member, Subscribed, check_last
-from .positions import Record, check_origin, milliseconds
+from .member import MAX_CALLS, Member, Subscribed
+from .positions import Record, check_origin, milliseconds, random_origin
 from .presence import Presence, Present
 from .receipts import Pending, Receipt
+from .settings import Settings
 from .spreading import Spread
 from .topic import Topic
 
@@ -49,7 +49,6 @@ GREET: Final = 0.1
 """Seconds in which other hubs that are there tell so, when this one can be heard."""
 KEEP: Final = 60.0
 """Seconds for which a topic is followed that nobody needs."""
-MAX_NAME: Final = 200  # characters of a topic, a user or a uid
 HUBS: Final = "\0hubs"  # topics that no user can have, for what hubs tell each other
 
 Anyone = Topic[Any] | Casts[Any]
@@ -78,12 +77,6 @@ class HubState:
     members: int
     hubs: int
     not_spread: int
-
-
-@dataclasses.dataclass(slots=True)
-class _Settings:
-    history: History | None
-    presence: bool
 
 
 class Hub:
@@ -139,8 +132,7 @@ class Hub:
         max_topics: int = 100,
         logger: LoggerLike | None = None,
     ) -> None:
-        if not (history is None or isinstance(history, History) or callable(history)):
-            raise TypeError(f"history is a History, None or a function, not {history!r}")
+        self._settings = Settings(history, presence)
         for name, value, least in (
             ("history_octets", history_octets, 0),
             ("patience", patience, 0),
@@ -156,13 +148,11 @@ class Hub:
             raise TypeError(f"encode is a function, not {encode!r}")
         if backplane is None:
             backplane = os.environ.get("WEBSOCK_BACKPLANE") or None
-        self._backplane = _backplane(backplane, history_octets) if isinstance(backplane, str) else backplane
-        self.origin = check_origin(origin) if origin is not None else _random_origin()
+        self._backplane = backplane_named(backplane, history_octets) if isinstance(backplane, str) else backplane
+        self.origin = check_origin(origin) if origin is not None else random_origin()
         self.max_topics = max_topics
         self.logger: LoggerLike = logging.getLogger("websock.pubsub") if logger is None else logger
-        self._history, self._tells = history, presence
         self._histories = Histories(history_octets)
-        self._settings: dict[str, _Settings] = {}
         self._patience = patience
         self._max_pending, self._max_octets = pending, pending_octets
         self._pending = self._octets = 0
@@ -300,37 +290,20 @@ class Hub:
             RuntimeError: the topic is in use, with other settings.
         """
         self.check_topic(name)
-        before = self._settings_of(name)
-        settings = _Settings(
-            before.history if history == "default" else _check_history(history),
-            before.presence if presence is None else presence,
-        )
-        if settings != before and name in self._topics:
-            raise RuntimeError(f"the topic {name!r} is in use")
-        self._settings[name] = settings
-
-    def _settings_of(self, name: str) -> _Settings:
-        settings = self._settings.get(name)
-        if settings is None:
-            history, presence = self._history, self._tells
-            settings = _Settings(
-                _check_history(history(name)) if callable(history) else history,
-                presence(name) if callable(presence) else presence,
-            )
-        return settings
+        self._settings.change(name, history, presence, in_use=name in self._topics)
 
     def check_topic(self, name: str) -> None:
         """Raises:
         ValueError: no name for a topic: 1 to 200 characters, none of them a control character.
         """
-        _check_name("the name of a topic", name)
+        check_name("the name of a topic", name)
 
     def _topic(self, name: str) -> Anyone:
         """The topic, followed from now on."""
         topic = self._topics.get(name)
         if topic is None:
             self._start()
-            settings = self._settings_of(name)
+            settings = self._settings.of(name)
             if settings.history is None:
                 topic = Casts(name, self._send)
                 if self._spread is not None:
@@ -383,7 +356,7 @@ class Hub:
         if connection in self._members:
             raise ValueError("this connection is in the hub already")
         if user is not None:
-            _check_name("the name of a user", user)
+            check_name("the name of a user", user)
         if connection.slow_consumers.policy is SlowPolicy.WAIT:
             raise ValueError("a hub waits for no subscriber: the policy for slow consumers must be another one")
         json.dumps(info, allow_nan=False)
@@ -400,7 +373,7 @@ class Hub:
         member._check()
         if name not in member._topics:
             raise HubClosed("the member has unsubscribed meanwhile")
-        if self._settings_of(name).presence:
+        if self._settings.of(name).presence:
             topic.leave(member.connection)  # what it is told of itself is in the answer
             self._presence.join(name, Present(member.user, member.info, time.time(), member.id))
         return self._enter(topic, member.connection, after, last)
@@ -410,13 +383,13 @@ class Hub:
         topic = self._topic(name)
         if self._spread is not None and isinstance(topic, Topic):
             await self._spread.ready(topic)
-        if self._settings_of(name).presence:
+        if self._settings.of(name).presence:
             await self._complete(name)
 
     def _enter(self, topic: Anyone, target: object, after: str | None, last: int) -> Subscribed:
         present: list[Present] = []
         told = None
-        if self._settings_of(topic.name).presence:
+        if self._settings.of(topic.name).presence:
             present = self._presence.of(topic.name)
             told = {"present": [one._asdict() for one in present]}
         if isinstance(topic, Topic):
@@ -490,8 +463,8 @@ class Hub:
         """`publish` without waiting for what becomes of it: the receipt tells later."""
         self.check_topic(topic)
         if uid is not None:
-            _check_name("a uid", uid)
-        _check_by(by)
+            check_name("a uid", uid)
+        check_by(by)
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
         record = Record(topic, self.origin, self._published + 1, data, by, time.time(), uid)
@@ -563,7 +536,7 @@ class Hub:
             ValueError: the topic has no presence, or it is no name for one.
         """
         self.check_topic(topic)
-        if not self._settings_of(topic).presence:
+        if not self._settings.of(topic).presence:
             raise ValueError(f"the topic {topic!r} has no presence: see Hub.topic")
         self._topic(topic)
         await self._complete(topic)
@@ -588,8 +561,8 @@ class Hub:
         Raises:
             TypeError, ValueError: an argument is not as it should be.
         """
-        _check_name("the name of a user", user)
-        _check_by(by)
+        check_name("the name of a user", user)
+        check_by(by)
         self._octets_of(Record("", self.origin, 1, data, by))
         self._start()
         return await self._directs.send_to(user, data, by)
@@ -612,8 +585,8 @@ class Hub:
             NotHere: nobody is connected as this user, or the connection that was asked has gone.
             TypeError, ValueError: an argument is not as it should be.
         """
-        _check_name("the name of a user", user)
-        _check_by(by)
+        check_name("the name of a user", user)
+        check_by(by)
         self._octets_of(Record("", self.origin, 1, data, by))
         self._start()
         return await self._directs.call(user, data, by, timeout)
@@ -693,38 +666,3 @@ class Hub:
                 self._broadcast(connections, message)
         except Exception:
             self.logger.exception("an event of %.100r was not sent", event.topic)
-
-
-def _check_name(what: str, name: object) -> None:
-    if not isinstance(name, str):
-        raise ValueError(f"{what} is text, not {name!r}")
-    if not 1 <= len(name) <= MAX_NAME:
-        raise ValueError(f"{what} has 1 to {MAX_NAME} characters, not {len(name):,}")
-    if any(character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in name):
-        raise ValueError(f"{what} has no control characters, unlike {name!a}")
-
-
-def _check_history(history: object) -> History | None:
-    if not (history is None or isinstance(history, History)):
-        raise TypeError(f"the history of a topic is a History or None, not {history!r}")
-    return history
-
-
-def _check_by(by: object) -> None:
-    if by is not None and not isinstance(by, str):  # no other hub could read it
-        raise TypeError(f"by is the name of a user or None, not {by!r}")
-
-
-def _random_origin() -> str:
-    return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(8))
-
-
-def _backplane(name: str, history_octets: float) -> Backplane:
-    kind, _, rest = name.partition(":")
-    if kind == "workers":
-        return cast(
-            "Backplane", importlib.import_module(".workers", __package__).Workers(rest, history_octets=history_octets)
-        )
-    if kind in ("redis", "rediss", "unix"):
-        return cast("Backplane", importlib.import_module(".redis", __package__).Redis(name))
-    raise ValueError(f"a backplane is redis://..., rediss://..., unix://... or workers:/path, not {name!r}")

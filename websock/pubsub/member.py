@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..core.endpoint import Endpoint
+from .checks import check_last
 from .errors import HubClosed, TooManyTopics
 from .presence import Present
 from .receipts import Receipt
@@ -14,7 +15,7 @@ from .receipts import Receipt
 if TYPE_CHECKING:
     from .hub import Hub
 
-__all__ = ["Member", "Subscribed", "check_last"]
+__all__ = ["Member", "Subscribed"]
 
 MAX_CALLS: Final = 1000  # without an answer that one connection is asked; the oldest ones are forgotten
 
@@ -159,11 +160,3 @@ class Member:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.leave()
-
-
-def check_last(last: object) -> None:
-    """Raises:
-    ValueError: no number of messages.
-    """
-    if not isinstance(last, int) or isinstance(last, bool) or last < 0:
-        raise ValueError(f"last is a number of messages from 0, not {last!r}")

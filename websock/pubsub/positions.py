@@ -12,6 +12,7 @@ import binascii
 import dataclasses
 import json
 import re
+import secrets
 import time
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Self
@@ -27,6 +28,7 @@ __all__ = [
     "check_origin",
     "milliseconds",
     "packed",
+    "random_origin",
     "stood",
     "unpacked",
 ]
@@ -65,6 +67,11 @@ def check_origin(origin: str) -> str:
     if not _ORIGIN.fullmatch(origin):
         raise ValueError(f"an origin is 1 to 16 small letters and digits, not {origin!r}")
     return origin
+
+
+def random_origin() -> str:
+    """A name for a hub's life that no other has."""
+    return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(8))
 
 
 def packed(data: Any) -> dict[str, Any]:
