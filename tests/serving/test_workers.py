@@ -326,6 +326,42 @@ def test_the_state_of_the_terminal_is_nobodys_business(served: Serve) -> None:
     assert not [line for line in err if "ERROR" in line or "WARNING" in line]
 
 
+GROUPS = {
+    "asyncio-workers": ("tests.serving.apps:tasks", "--model", "asyncio", "--workers", "2"),
+    "threads-workers": ("tests.serving.apps:plain", "--model", "threads", "--workers", "2"),
+    "processes-workers": ("tests.serving.apps:plain", "--model", "processes", "--workers", "2"),
+    "processes": ("tests.serving.apps:plain", "--model", "processes"),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "second"),
+    [
+        ("asyncio-workers", os.killpg, os.killpg),
+        ("threads-workers", os.killpg, os.kill),
+        ("processes-workers", os.killpg, os.kill),
+        ("processes-workers", os.kill, os.kill),
+    ],
+)
+def test_a_second_stop_is_a_second_order(served: Serve, tmp_path: Path, form: str, first: Any, second: Any) -> None:
+    """For the whole group or for the supervisor alone, which is heard while workers drain."""
+    server = served(*GROUPS[form], "--grace", "600")
+    with server.connect() as idle, server.connect() as ws:
+        pid_of(idle)
+        pid_of(ws)
+        ws.send(f"until {tmp_path / 'never'}")
+        assert ws.recv(timeout=PATIENCE) == "it begins"
+        first(server.pid, signal.SIGTERM)
+        server.says("server stopping")  # before that the system may take two signals for one
+        assert ended(idle).code == 1001
+        second(server.pid, signal.SIGTERM)
+        assert ended(ws).code == 1001
+    status, _, err = server.program.end()
+    assert status == 0
+    if form == "processes-workers":  # a thread that does not end takes as long as the supervisor waits
+        assert not [line for line in err if "is killed" in line]
+
+
 def test_systemd_is_told(served: Serve, short_path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"{short_path}/notify")

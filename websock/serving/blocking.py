@@ -69,6 +69,8 @@ class _Run:
             self._orders.listen(self._nudge)
             ready()
             server.serve_forever()
+            if self._orders.line is not None:
+                self._orders.line.follow()  # nobody watches it any more, and nothing is forked
             while self._helper is not None and not self._over:
                 left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
                 wait_for(self._woken, True, False, left)
