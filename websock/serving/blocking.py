@@ -13,7 +13,8 @@ from ..net.channel import wait_for
 from ..sync.models import Model
 from ..sync.server import Server, serve
 from .orders import Do, Order, Orders
-from .plan import QUICK, Plan, goodbye
+from .plan import QUICK, Plan, farewell, goodbye
+from .processes import Processes
 
 __all__ = ["Blocking"]
 
@@ -39,6 +40,8 @@ class Blocking:
 
     def serve(self, plan: Plan, sockets: Sequence[socket.socket], orders: Orders, ready: Callable[[], object]) -> None:
         """Serve until ordered to stop."""
+        if isinstance(self._model, Processes):
+            self._model.farewell = farewell(plan.grace)
         server = serve(plan.handler, sock=sockets, model=self._model, **plan.keywords())
         _Run(plan, server, orders).run(ready)
 
