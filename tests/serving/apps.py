@@ -27,11 +27,19 @@ def _answer(message: Any) -> Any:
 
 def plain(ws: Any) -> None:
     for message in ws:
+        if isinstance(message, str) and message.startswith("until "):
+            ws.send("it begins")
+            while not os.path.exists(message[6:]):
+                time.sleep(0.01)
         ws.send(_answer(message))
 
 
 async def tasks(ws: Any) -> None:
     async for message in ws:
+        if isinstance(message, str) and message.startswith("until "):
+            await ws.send("it begins")
+            while not os.path.exists(message[6:]):  # noqa: ASYNC110, ASYNC240 - nothing else tells of a file
+                await asyncio.sleep(0.01)
         await ws.send(_answer(message))
 
 

@@ -182,6 +182,31 @@ def test_orders_wait_for_who_listens() -> None:
     assert [orders.take(), orders.take(), orders.take()] == [Order(Do.STOP), Order(Do.RELOAD), None]
 
 
+def test_a_stop_by_two_ways_is_one() -> None:
+    """The nth that comes by itself and the nth that the supervisor passes on are the same, whichever is first."""
+    stop, quick, reload = Order(Do.STOP), Order(Do.QUIT), Order(Do.RELOAD)
+    for ways, count in (
+        ("d", 1),
+        ("p", 1),
+        ("dp", 1),
+        ("pd", 1),
+        ("dd", 2),
+        ("pp", 2),
+        ("dppd", 2),
+        ("pdpd", 2),
+        ("ppdd", 2),
+    ):
+        orders = Orders()
+        for way in ways:
+            orders.give(stop, passed_on=way == "p")
+        assert list(iter(orders.take, None)) == [stop] * count, ways
+    orders = Orders()
+    for passed_on in (False, True):
+        for order in (reload, stop, quick):
+            orders.give(order, passed_on=passed_on)
+    assert list(iter(orders.take, None)) == [reload, stop, quick, reload, quick]
+
+
 def test_a_system_without_fork() -> None:
     """As Windows: all can be imported; what needs fork says so."""
     code = """

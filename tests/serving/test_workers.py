@@ -326,6 +326,79 @@ def test_the_state_of_the_terminal_is_nobodys_business(served: Serve) -> None:
     assert not [line for line in err if "ERROR" in line or "WARNING" in line]
 
 
+GROUPS = {
+    "asyncio-workers": ("tests.serving.apps:tasks", "--model", "asyncio", "--workers", "2"),
+    "threads-workers": ("tests.serving.apps:plain", "--model", "threads", "--workers", "2"),
+    "processes-workers": ("tests.serving.apps:plain", "--model", "processes", "--workers", "2"),
+    "processes": ("tests.serving.apps:plain", "--model", "processes"),
+}
+
+
+@pytest.mark.parametrize("form", GROUPS.values(), ids=GROUPS)
+def test_a_stop_of_the_whole_group_is_one_order(served: Serve, tmp_path: Path, form: tuple[str, ...]) -> None:
+    """SIGTERM for every process, as systemd's KillMode=control-group: who is busy has the grace all the same."""
+    server = served(*form, "--grace", "600")
+    done = tmp_path / "done"
+    with server.connect() as idle, server.connect() as ws:
+        pid_of(idle)
+        pid_of(ws)
+        ws.send(f"until {done}")
+        assert ws.recv(timeout=PATIENCE) == "it begins"
+        os.killpg(server.pid, signal.SIGTERM)
+        assert ended(idle).code == 1001
+        with pytest.raises(TimeoutError):
+            ws.recv(timeout=0.1)  # long enough for a second order to show
+        done.touch()
+        assert ws.recv(timeout=PATIENCE) == f"until {done}"
+        assert ended(ws).code == 1001
+    status, _, err = server.program.end()
+    assert status == 0
+    assert not [line for line in err if "ERROR" in line or "WARNING" in line or "waits no longer" in line]
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "second"),
+    [
+        ("asyncio-workers", os.killpg, os.killpg),
+        ("threads-workers", os.killpg, os.kill),
+        ("processes-workers", os.killpg, os.kill),
+        ("processes-workers", os.kill, os.kill),
+    ],
+)
+def test_a_second_stop_is_a_second_order(served: Serve, tmp_path: Path, form: str, first: Any, second: Any) -> None:
+    """For the whole group or for the supervisor alone, which is heard while workers drain."""
+    server = served(*GROUPS[form], "--grace", "600")
+    with server.connect() as idle, server.connect() as ws:
+        pid_of(idle)
+        pid_of(ws)
+        ws.send(f"until {tmp_path / 'never'}")
+        assert ws.recv(timeout=PATIENCE) == "it begins"
+        first(server.pid, signal.SIGTERM)
+        server.says("server stopping")  # before that the system may take two signals for one
+        assert ended(idle).code == 1001
+        second(server.pid, signal.SIGTERM)
+        assert ended(ws).code == 1001
+    status, _, err = server.program.end()
+    assert status == 0
+    if form == "processes-workers":  # a thread that does not end takes as long as the supervisor waits
+        assert not [line for line in err if "is killed" in line]
+
+
+def test_a_reload_of_the_whole_group_is_one_order(served: Serve) -> None:
+    server = served("tests.serving.apps:plain", "--model", "processes", "--workers", "2")
+    server.says("server has 2 workers")
+    old = {*server.workers()}
+    with server.connect() as ws:
+        pid_of(ws)
+        os.killpg(server.pid, signal.SIGHUP)
+        assert ended(ws).code == 1012
+    server.says("server reloaded")
+    until(lambda: not old & {*server.workers()}, "the end of the old ones")
+    assert len(server.workers()) == 2
+    log = [*server.err, *server.stop()]
+    assert sum("server reloading" in line for line in log) == 1
+
+
 def test_systemd_is_told(served: Serve, short_path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"{short_path}/notify")

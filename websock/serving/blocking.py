@@ -13,7 +13,8 @@ from ..net.channel import wait_for
 from ..sync.models import Model
 from ..sync.server import Server, serve
 from .orders import Do, Order, Orders
-from .plan import QUICK, Plan, goodbye
+from .plan import QUICK, Plan, farewell, goodbye
+from .processes import Processes
 
 __all__ = ["Blocking"]
 
@@ -39,6 +40,8 @@ class Blocking:
 
     def serve(self, plan: Plan, sockets: Sequence[socket.socket], orders: Orders, ready: Callable[[], object]) -> None:
         """Serve until ordered to stop."""
+        if isinstance(self._model, Processes):
+            self._model.farewell = farewell(plan.grace)
         server = serve(plan.handler, sock=sockets, model=self._model, **plan.keywords())
         _Run(plan, server, orders).run(ready)
 
@@ -69,6 +72,8 @@ class _Run:
             self._orders.listen(self._nudge)
             ready()
             server.serve_forever()
+            if self._orders.line is not None:
+                self._orders.line.follow()  # nobody watches it any more, and nothing is forked
             while self._helper is not None and not self._over:
                 left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
                 wait_for(self._woken, True, False, left)

@@ -57,18 +57,24 @@ class Line(Protocol):
 class Orders:
     """A mailbox, for any thread and for signal handlers to put orders into.
 
+    A stop that comes by two ways is one order: a signal to a whole group of processes reaches a worker, and its
+    supervisor, which passes its own on. So stops are counted for each way, and the second one is what comes again by
+    the same way.
+
     Attributes:
         line: from where orders come too, when it has something to read; who serves reads it where there is one.
     """
 
     def __init__(self) -> None:
-        self._waiting: collections.deque[Order] = collections.deque()
+        self._waiting: collections.deque[tuple[Order, bool]] = collections.deque()
+        self._stops: collections.Counter[bool] = collections.Counter()  # by way
+        self._stopped = 0  # how many of them were taken
         self._wake: Callable[[], object] | None = None
         self.line: Line | None = None
 
-    def give(self, order: Order) -> None:
-        """Put one in."""
-        self._waiting.append(order)
+    def give(self, order: Order, *, passed_on: bool = False) -> None:
+        """Put one in; `passed_on` by the supervisor is one way, whatever else the other."""
+        self._waiting.append((order, passed_on))
         if (wake := self._wake) is not None:
             wake()
 
@@ -79,5 +85,13 @@ class Orders:
             wake()
 
     def take(self) -> Order | None:
-        """The next one."""
-        return self._waiting.popleft() if self._waiting else None
+        """The next one. In one thread at a time."""
+        while self._waiting:
+            order, way = self._waiting.popleft()
+            if order.do is not Do.STOP:
+                return order
+            self._stops[way] += 1
+            if self._stops[way] > self._stopped:
+                self._stopped += 1
+                return order
+        return None

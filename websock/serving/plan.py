@@ -8,11 +8,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
+from ..core import draining
 from ..typing import LoggerLike
 from .certificates import Certificates
 from .orders import Do, Order, Orders
 
-__all__ = ["QUICK", "Form", "Plan", "goodbye"]
+__all__ = ["QUICK", "Form", "Plan", "farewell", "goodbye"]
 
 DRAIN: Final = 0.9
 """Part of the time for a graceful stop after which what is left is cut, so that its end fits into the rest."""
@@ -92,3 +93,9 @@ def goodbye(server: Any, order: Order, grace: float) -> Any:
         return close(code=order.code, reason=order.reason, refuse=order.refuse)
     drained = server.drain(DRAIN * grace, code=order.code, reason=order.reason, refuse=order.refuse)
     return asyncio.ensure_future(drained) if asyncio.iscoroutine(drained) else drained
+
+
+def farewell(grace: float) -> tuple[Any, ...]:
+    """What the jobs of a blocking server are told (`Job.stop`) by the `goodbye` of a SIGTERM."""
+    order = Order(Do.STOP)
+    return True, order.code, order.reason, order.refuse, draining.PATIENCE * DRAIN * grace

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final, NoReturn
 
 from ..net.channel import wait_for
@@ -50,6 +50,10 @@ class Processes(Model):
     Args:
         most: how many at a time; the next connection is refused with 503.
 
+    Attributes:
+        farewell: what `stop` is told when the server gets a SIGTERM. It may be for a whole group of processes, so a
+            child that gets one does the same. At first ``()``, which is at once.
+
     Raises:
         NotOnThisSystem: it has no fork.
         ValueError: less than one.
@@ -65,6 +69,7 @@ class Processes(Model):
         if most < 1:
             raise ValueError(f"at least one process must be allowed, not {most}")
         self._most = most
+        self.farewell: tuple[Any, ...] = ()
         self._children: dict[int, _Child] = {}  # by process
         self._lock = threading.RLock()
         self._own: Job | None = None  # in a child, its one
@@ -180,7 +185,7 @@ class Processes(Model):
                 child.line.close()
             self._children.clear()
             self.host.forget()
-            _signals(job)
+            _signals(job, self.farewell)
             threading.Thread(target=_obey, args=(job, line), name="websock-parent", daemon=True).start()
             job.run()
             status = 0
@@ -192,20 +197,25 @@ class Processes(Model):
             leave(status)
 
 
-def _signals(job: Job) -> None:
-    """A child's own: Ctrl-C and a hang-up are the parent's to act on; SIGTERM closes this connection."""
+def _signals(job: Job, farewell: tuple[Any, ...]) -> None:
+    """A child's own: Ctrl-C and a hang-up are the parent's to act on; SIGTERM is what the parent makes of its own."""
     if threading.current_thread() is not threading.main_thread():
         return  # there are none of the parent's either
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # In a thread, since the thread that is interrupted may hold the locks of the connection.
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=_stop, args=(job, []), daemon=True).start())
+    hows = iter([farewell])  # and then at once
+
+    def terminate(*_: object) -> None:
+        # In a thread, since the thread that is interrupted may hold the locks of the connection.
+        threading.Thread(target=_stop, args=(job, next(hows, ())), daemon=True).start()
+
+    signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGQUIT, lambda *_: os._exit(0))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def _stop(job: Job, how: list[Any]) -> None:
+def _stop(job: Job, how: Sequence[Any]) -> None:
     job.stop(*how)
     job.wait()
 

@@ -170,7 +170,7 @@ class Serving:
                     for sock in sockets[0]:
                         sock.close()
                 return
-            with meeting_place() as place:
+            with meeting_place(self._logger) as place:
                 Supervisor(
                     sockets,
                     functools.partial(self._work, place),

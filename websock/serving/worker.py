@@ -48,14 +48,14 @@ class Line:
         data = os.read(self._fd, 4096)
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._orders.give(Order.from_line(line))
+            self._orders.give(Order.from_line(line), passed_on=True)
         if data:
             return True
         # A process that does not stop by itself, since a handler holds it, ends all the same.
         timer = threading.Timer(self._grace + 2 * QUICK, os._exit, (1,))
         timer.daemon = True
         timer.start()
-        self._orders.give(Order(Do.STOP))
+        self._orders.give(Order(Do.STOP), passed_on=True)
         return False
 
     def follow(self) -> None:
@@ -109,7 +109,10 @@ def _tell(status: int, **what: Any) -> None:
 
 
 def _signals(orders: Orders) -> None:
-    """The supervisor acts on Ctrl-C and on a hang-up, which come to all of us, and then tells us."""
+    """The supervisor acts on Ctrl-C and on a hang-up, which come to all of us, and then tells us.
+
+    SIGTERM may be for this worker alone; where it came to all, the supervisor's word is the same order: see `Orders`.
+    """
     if threading.current_thread() is not threading.main_thread():
         return  # there are none of the supervisor's either
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
