@@ -13,6 +13,7 @@ import pytest
 import websock.sync
 from websock import Drained, DrainOutcome
 from websock.exceptions import CloseCause, ConnectionClosed, ConnectionClosedError, InvalidState
+from websock.net.channel import Channel
 
 from .drivers import Background, until
 from .raw import REQUEST
@@ -90,6 +91,36 @@ def test_what_was_accepted_is_answered(bench: Any, name: str) -> None:
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1012
     assert list(draining.result().outcomes.values()) == [DrainOutcome.CLOSED]
+
+
+def test_what_is_just_being_read_is_answered(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server looks whether it may close, when a message is not in the system any more and not in the inbox yet."""
+    receive = Channel.receive
+    looked: list[websock.State] = []
+
+    def receive_and_look(channel: Any, *limit: int) -> Any:
+        data = receive(channel, *limit)
+        for connection in server.server.connections:
+            if connection._stream is channel and data:
+                looking = threading.Thread(target=connection._leave, args=(1012, "", 30.0))
+                looking.start()
+                looking.join()
+                looked.append(connection.state)
+        return data
+
+    where = bench.where("tcp4")
+    server = bench.serve("sync", where, echo)
+    client = bench.connect("sync", where)
+    client.send("first")
+    assert client.recv() == "first"
+    with monkeypatch.context() as patch:
+        patch.setattr(Channel, "receive", receive_and_look)
+        client.send("second")
+        assert client.recv() == "second"
+    assert looked == [websock.State.OPEN]
+    drain(server, 1)
+    with pytest.raises(ConnectionClosedError):
+        client.recv()
 
 
 def test_under_load(bench: Any, name: str) -> None:

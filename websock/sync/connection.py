@@ -53,10 +53,10 @@ class Connection(Endpoint):
     """
 
     __slots__ = (
-        "_away", "_busy", "_changed", "_dropped", "_due", "_eof", "_heard_at", "_id", "_inbox", "_left", "_looked",
-        "_moved", "_parts", "_parts_owner", "_protocol", "_reading", "_receiving", "_shut", "_state", "_stream",
-        "_taken", "_tls", "_turns", "_unsent", "_watched", "_watchers", "_write_error", "_writing", "local_address",
-        "logger", "remote_address", "request", "response",
+        "_away", "_busy", "_changed", "_dropped", "_due", "_eof", "_fetching", "_heard_at", "_id", "_inbox",
+        "_left", "_looked", "_moved", "_parts", "_parts_owner", "_protocol", "_reading", "_receiving", "_shut",
+        "_state", "_stream", "_taken", "_tls", "_turns", "_unsent", "_watched", "_watchers", "_write_error",
+        "_writing", "local_address", "logger", "remote_address", "request", "response",
     )  # fmt: skip
 
     def __init__(self, logger: LoggerLike, stream: Channel, tls: TLS | None = None) -> None:
@@ -65,6 +65,7 @@ class Connection(Endpoint):
         self._tls = tls
         self._inbox = Inbox(None)
         self._busy = False  # the program has a message, and has not come back for another
+        self._fetching = False  # somebody takes something out of the system, and has not put it into the inbox yet
         self._state = threading.Lock()
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -361,7 +362,8 @@ class Connection(Endpoint):
         with self._state:
             self._tick(time.monotonic())
             busy = self._busy or inbox or self._parts_owner is not None or protocol.behind or self._backlog
-            if not busy and not self._has_unread():
+            # In this order: what is not in the system any more was fetched by somebody who has said so before.
+            if not busy and not self._has_unread() and not self._fetching:
                 protocol.left()
                 inbox.shut()
         self._flush()
@@ -537,16 +539,20 @@ class Connection(Endpoint):
             self._flush()
         if not readable:
             return False
+        self._fetching = True
         try:
-            data = self._stream.receive()
-        except OSError as error:
+            try:
+                data = self._stream.receive()
+            except OSError as error:
+                with self._state:
+                    protocol.lost(self._write_error or error)
+                return True
+            if data is None:
+                return False
             with self._state:
-                protocol.lost(self._write_error or error)
-            return True
-        if data is None:
-            return False
-        with self._state:
-            self._take(data)
+                self._take(data)
+        finally:
+            self._fetching = False
         self._stream.release()
         self._flush()
         return True
@@ -578,15 +584,19 @@ class Connection(Endpoint):
         protocol = self._protocol
         if self._shut or protocol.behind or protocol.unsettled is not None or not self._inbox.takes_aside:
             return 0
+        self._fetching = True
         try:
-            data = self._stream.receive(limit)
-        except OSError:
-            return 0  # when the program comes back it finds that too
-        if not data:
-            return 0  # nor is the end of the stream lost
-        with self._state:
-            self._heard_at = time.monotonic()
-            self._take(data)
+            try:
+                data = self._stream.receive(limit)
+            except OSError:
+                return 0  # when the program comes back it finds that too
+            if not data:
+                return 0  # nor is the end of the stream lost
+            with self._state:
+                self._heard_at = time.monotonic()
+                self._take(data)
+        finally:
+            self._fetching = False
         count = len(data)
         self._stream.release()
         return count
