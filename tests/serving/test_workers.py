@@ -399,6 +399,30 @@ def test_a_reload_of_the_whole_group_is_one_order(served: Serve) -> None:
     assert sum("server reloading" in line for line in log) == 1
 
 
+@pytest.mark.parametrize("form", ["asyncio-workers", "threads-workers", "processes-workers"])
+@pytest.mark.parametrize("tell", [os.kill, os.killpg])
+def test_a_stop_after_a_reload_is_a_first_order(served: Serve, tmp_path: Path, form: str, tell: Any) -> None:
+    server = served(*GROUPS[form], "--grace", "600")
+    done = tmp_path / "done"
+    with server.connect() as ws:
+        pid_of(ws)
+        ws.send(f"until {done}")
+        assert ws.recv(timeout=PATIENCE) == "it begins"
+        server.tell(signal.SIGHUP)
+        server.says("server reloaded")
+        tell(server.pid, signal.SIGTERM)
+        server.says("server stopping")
+        with pytest.raises(TimeoutError):
+            ws.recv(timeout=0.2)
+        done.touch()
+        assert ws.recv(timeout=PATIENCE) == f"until {done}"
+        # A process of one connection acts on the signal itself, and both are true.
+        assert ended(ws).code in ((1001, 1012) if (form, tell) == ("processes-workers", os.killpg) else (1012,))
+    status, _, err = server.program.end()
+    assert status == 0
+    assert not [line for line in err if "ERROR" in line or "WARNING" in line or "waits no longer" in line]
+
+
 def test_systemd_is_told(served: Serve, short_path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"{short_path}/notify")

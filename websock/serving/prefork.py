@@ -62,6 +62,7 @@ class _Worker:
     said: bytes = b""
     ready: bool = False
     leaving: bool = False
+    told_at: float = 0.0  # when it was first told to leave
     gone: bool = False  # its pipe has ended
     failure: str = ""
     usage: bool = False
@@ -210,7 +211,7 @@ class Supervisor:
             if not worker.leaving and not worker.ready:
                 worker.failure = f"it did not serve within {START_TIME:g} s"
             elif worker.leaving:
-                self._logger.warning("%s did not stop within %g s, and is killed", worker, self._grace)
+                self._logger.warning("%s did not stop within %.0f s, and is killed", worker, now - worker.told_at)
             self._kill(worker)
 
     # Starting.
@@ -328,7 +329,8 @@ class Supervisor:
     def _dismiss(self, worker: _Worker, order: Order, now: float) -> None:
         """Stop a worker; it is killed when it takes too long."""
         again = worker.leaving
-        worker.leaving = True
+        if not again:
+            worker.leaving, worker.told_at = True, now
         if not worker.ready:
             self._kill(worker)  # it has no connections, and may be busy with an import
             return
@@ -341,14 +343,17 @@ class Supervisor:
             pass  # it is gone, which its other pipe tells
 
     def _stop(self, order: Order, now: float) -> None:
-        if not self._stopping:
+        first = not self._stopping
+        if first:
             self._logger.info("server stopping")
             notify("STOPPING")
         self._stopping = True
         self._fresh = None
         self._close_listeners()  # who comes now is refused, rather than kept waiting for nobody
         for worker in list(self._workers):
-            self._dismiss(worker, order, now)
+            # Who leaves since a reload has its time yet: it is the second order to stop that is for at once.
+            if not (first and worker.leaving and order.do is Do.STOP):
+                self._dismiss(worker, order, now)
 
     def _close_listeners(self) -> None:
         for sock in {sock for slot in self._slots for sock in slot.sockets}:
