@@ -63,13 +63,15 @@ chat: $(VENV)/run $(if $(REDIS),$(VENV)/redis)
 		$(if $(WORKERS),--workers $(WORKERS)) $(if $(REDIS),--redis '$(REDIS)')
 
 # Once over the native twins, where they could be built, and what has twins once more over the Python ones: in parts, of
-# which two run at a time. What a part says comes at its end.
-PARTS := native-adapters pure-adapters native-rest pure-rest native-core native-net
+# which two run at a time, those that take longest first. What a part says comes at its end.
+PARTS := native-rest native-programs native-adapters pure-adapters pure-rest native-core native-net
+PROGRAMS := tests/benchmarks tests/cli tests/deploy tests/examples tests/test_cli.py tests/test_cli_sockets.py
 HAVE_TWINS := tests/core tests/fuzz tests/metrics/test_counting.py tests/net/test_asyncio_streams.py tests/net/test_transport.py tests/testing tests/simulation
 RUN_native-adapters := tests/adapters
 RUN_native-core := tests/core
 RUN_native-net := tests/net
-RUN_native-rest := tests --ignore tests/adapters --ignore tests/core --ignore tests/net
+RUN_native-programs := $(PROGRAMS)
+RUN_native-rest := tests $(addprefix --ignore ,tests/adapters tests/core tests/net $(PROGRAMS))
 RUN_pure-adapters := tests/adapters
 RUN_pure-rest := $(HAVE_TWINS)
 TESTS := $(addprefix test-,$(PARTS))
