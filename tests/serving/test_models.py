@@ -74,7 +74,7 @@ BUSY = [form for form in FORMS if str(form.id).split("-")[0] not in ("asyncio", 
 
 @pytest.mark.parametrize("form", BUSY)
 def test_what_does_not_end_is_cut_at_the_grace(served: Serve, form: tuple[str, ...]) -> None:
-    server = served(*form, "--grace", "0.3")
+    server = served(*form, "--grace", "1")
     with server.connect() as idle, server.connect() as ws:
         ws.send("busy")
         server.tell(signal.SIGTERM)

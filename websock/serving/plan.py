@@ -16,7 +16,9 @@ from .orders import Do, Order, Orders
 __all__ = ["QUICK", "Form", "Plan", "farewell", "goodbye"]
 
 DRAIN: Final = 0.9
-"""Part of the time for a graceful stop after which what is left is cut, so that its end fits into the rest."""
+"""Part of the time for a graceful stop after which what is left is closed, so that its end fits into the rest,"""
+REST: Final = 0.25
+"""which is so many seconds, where there are: on a busy machine a thread may have to wait for its turn."""
 
 QUICK: Final = 1.0
 """Seconds that a quick stop gives Close frames to go out, and an aborted handler to notice."""
@@ -91,11 +93,15 @@ def goodbye(server: Any, order: Order, grace: float) -> Any:
     if order.do is Do.QUIT or server.draining:
         close = getattr(server, "shutdown", None) or server.close
         return close(code=order.code, reason=order.reason, refuse=order.refuse)
-    drained = server.drain(DRAIN * grace, code=order.code, reason=order.reason, refuse=order.refuse)
+    drained = server.drain(_drain_time(grace), code=order.code, reason=order.reason, refuse=order.refuse)
     return asyncio.ensure_future(drained) if asyncio.iscoroutine(drained) else drained
 
 
 def farewell(grace: float) -> tuple[Any, ...]:
     """What the jobs of a blocking server are told (`Job.stop`) by the `goodbye` of a SIGTERM."""
     order = Order(Do.STOP)
-    return True, order.code, order.reason, order.refuse, draining.PATIENCE * DRAIN * grace
+    return True, order.code, order.reason, order.refuse, draining.PATIENCE * _drain_time(grace)
+
+
+def _drain_time(grace: float) -> float:
+    return max(grace / 2, min(DRAIN * grace, grace - REST))
