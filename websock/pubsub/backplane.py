@@ -6,15 +6,14 @@ A backplane keeps for each topic one log that all hubs see in the same order, an
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol
 
 from .errors import BackplaneDown
 from .history import History
 from .positions import Position, Record
 
-__all__ = ["LARGEST", "Added", "Backplane", "BackplaneDown", "Opened", "Receiver", "backplane_named"]
+__all__ = ["LARGEST", "Added", "Backplane", "BackplaneDown", "Opened", "Receiver"]
 
 LARGEST: Final = 2**25
 """Octets of a record or a cast, as it is written: a hub hands over nothing larger."""
@@ -133,22 +132,3 @@ class Backplane(Protocol):
 
     async def unlisten(self, topic: str) -> None:
         """Get them no more. Never raises."""
-
-
-def backplane_named(name: str, history_octets: float) -> Backplane:
-    """The one that an address says.
-
-    Args:
-        history_octets: what it may keep, where it is ours.
-
-    Raises:
-        ValueError: there is none of that kind.
-    """
-    kind, _, rest = name.partition(":")
-    if kind == "workers":
-        return cast(
-            "Backplane", importlib.import_module(".workers", __package__).Workers(rest, history_octets=history_octets)
-        )
-    if kind in ("redis", "rediss", "unix"):
-        return cast("Backplane", importlib.import_module(".redis", __package__).Redis(name))
-    raise ValueError(f"a backplane is redis://..., rediss://..., unix://... or workers:/path, not {name!r}")

@@ -23,9 +23,10 @@ from ..core.endpoint import Endpoint
 from ..core.protocol import State
 from ..core.slow import SlowPolicy
 from ..typing import LoggerLike
-from .backplane import LARGEST, Backplane, backplane_named
+from .backplane import LARGEST, Backplane
 from .casts import Casts
 from .checks import check_by, check_last, check_name
+from .choosing import backplane_named
 from .directs import Directs
 from .errors import BackplaneFull, HubClosed
 from .events import Event, to_json
